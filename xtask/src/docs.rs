@@ -80,6 +80,9 @@ fn page(root: &Path, text: &str) -> Result<String> {
         }
         let mut messages = BTreeSet::new();
         for file in files::rust_files(&sources) {
+            if file.ends_with("tests.rs") {
+                continue;
+            }
             messages.extend(self::messages(&read(&file)?));
         }
         messages.retain(|(_, kind)| kinds.iter().any(|(known, _)| known == kind));
@@ -160,7 +163,8 @@ fn without_links(text: &str) -> String {
     plain + rest
 }
 
-/// Replaces the arguments of a format string, and the marks of a table, with an ellipsis.
+/// Replaces the arguments of a format string, and the marks of a table, with an ellipsis. Adjacent
+/// arguments become one.
 fn without_values(text: &str) -> String {
     let mut plain = String::new();
     let mut depth = 0_usize;
@@ -168,7 +172,9 @@ fn without_values(text: &str) -> String {
         match letter {
             '{' => {
                 depth += 1;
-                plain.push('…');
+                if !plain.ends_with('…') {
+                    plain.push('…');
+                }
             }
             '}' => depth = depth.saturating_sub(1),
             '|' if depth == 0 => plain.push('…'),
@@ -197,7 +203,7 @@ mod tests {
 
     #[test]
     fn messages_are_listed_with_their_kinds() {
-        let source = "Error::new(ErrorKind::Taken, format!(\"port {port} is taken\"))\n\
+        let source = "Error::new(ErrorKind::Taken, format!(\"port {a}{b} is taken\"))\n\
                       #[cfg(test)]\nmod tests { Error::new(ErrorKind::Taken, \"a b\") }";
         let expected = [("port … is taken".to_owned(), "Taken".to_owned())];
         assert_eq!(messages(source), expected);

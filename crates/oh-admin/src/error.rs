@@ -147,16 +147,6 @@ impl fmt::Display for Error {
     }
 }
 
-// `unwrap` prints the `Debug` form, so it has to be readable.
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("message", &self.to_string())
-            .finish_non_exhaustive()
-    }
-}
-
 oh_transport::requests!(Error, error => error.0.source.as_deref(); timeout:; transient:);
 
 #[cfg(test)]

@@ -193,7 +193,11 @@ impl Error {
             oh_transport::ErrorKind::NotFound if is_own_word(&source) => ErrorKind::Gone,
             kind => oh_transport::same_kind!(kind; Handshake),
         };
-        Self::of(kind, conversation, format!("cannot {what}")).with_source(source)
+        let error = Self::of(kind, conversation, format!("cannot {what}")).with_source(source);
+        match kind {
+            ErrorKind::Gone => error.advise("check its id and the server's URL"),
+            _ => error,
+        }
     }
 
     /// Creates the error of a failed request that names another resource besides the conversation.
@@ -215,9 +219,15 @@ impl Error {
         self.changed(|inner| inner.conversation = Some(id))
     }
 
-    /// Replaces the kind.
+    /// Replaces the kind. The advice for a missing conversation fits no other kind.
     pub(crate) fn of_kind(self, kind: impl FnOnce(ErrorKind) -> ErrorKind) -> Self {
-        self.changed(|inner| inner.kind = kind(inner.kind))
+        self.changed(|inner| {
+            let kind = kind(inner.kind);
+            if inner.kind == ErrorKind::Gone && kind != ErrorKind::Gone {
+                inner.advice = None;
+            }
+            inner.kind = kind;
+        })
     }
 
     /// Creates the error of a request that must not be repeated and whose result is unclear.
@@ -275,16 +285,6 @@ fn is_own_word(error: &oh_transport::Error) -> bool {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message(None))
-    }
-}
-
-// `unwrap` prints the `Debug` form, so it has to be readable.
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("message", &self.message(None))
-            .finish_non_exhaustive()
     }
 }
 

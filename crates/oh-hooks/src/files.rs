@@ -36,8 +36,10 @@ pub fn load(path: impl AsRef<Path>) -> Result<HookConfig> {
     let path = path.as_ref();
     let text = fs::read_to_string(path).map_err(|error| cannot("read", path, error))?;
     parse(&text).map_err(|error| {
-        let message = format!("{}: {error}", path.display());
-        Error::new(error.kind(), message, None)
+        // An error of the whole file names the file, which the path does already.
+        let reason = error.to_string();
+        let reason = reason.strip_prefix("hooks.json: ").unwrap_or(&reason);
+        Error::new(error.kind(), format!("{}: {reason}", path.display()), None)
     })
 }
 

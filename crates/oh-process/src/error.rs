@@ -218,18 +218,6 @@ impl fmt::Display for Error {
     }
 }
 
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("context", &self.0.context)
-            .field("exit", &self.0.exit)
-            .field("log_tail", &self.0.log_tail)
-            .field("source", &self.0.source)
-            .finish()
-    }
-}
-
 oh_transport::requests!(Error, error => error.0.source.as_deref();
     timeout: NotReady; transient: NotReady CheckFailed IndexUnreachable);
 

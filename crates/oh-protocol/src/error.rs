@@ -97,16 +97,6 @@ impl fmt::Display for Error {
     }
 }
 
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.kind)
-            .field("context", &self.context)
-            .field("source", &self.source)
-            .finish()
-    }
-}
-
 crate::no_requests!(Error, error => error.source.as_deref());
 
 /// Returns a message of serde_json without the values in it, which may be misplaced secrets. Values

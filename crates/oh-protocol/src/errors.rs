@@ -36,7 +36,11 @@ macro_rules! no_requests {
     };
 }
 
-/// Implements `std::error::Error`: `error_source!(Error, error => the source of error)`.
+/// Implements `std::error::Error` and `Debug`: `error_source!(Error, error => the source of
+/// error)`.
+///
+/// `main` and `unwrap` print the `Debug` form, so it is the message after the kind. `{:#?}` is a
+/// struct that also has the source.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! error_source {
@@ -45,6 +49,19 @@ macro_rules! error_source {
             fn source(&self) -> Option<&(dyn ::std::error::Error + 'static)> {
                 let $error = self;
                 $source.map(|source| source as _)
+            }
+        }
+
+        impl ::std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                if !f.alternate() {
+                    return write!(f, "{:?}: {self}", self.kind());
+                }
+                f.debug_struct("Error")
+                    .field("kind", &self.kind())
+                    .field("message", &::std::format_args!("{self}"))
+                    .field("source", &::std::error::Error::source(self))
+                    .finish()
             }
         }
     };

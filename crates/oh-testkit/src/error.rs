@@ -76,13 +76,6 @@ impl fmt::Display for Error {
     }
 }
 
-// `unwrap` in a test prints the `Debug` form, so it has to be readable like `Display`.
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {self}", self.kind)
-    }
-}
-
 oh_protocol::no_requests!(Error, error => error.source.as_deref());
 
 /// Prints a report for the author of a test when it can no longer be returned.

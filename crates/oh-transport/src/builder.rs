@@ -349,6 +349,11 @@ fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> 
 fn base_url(text: &str) -> Result<Url> {
     // The text may contain credentials, so the error does not include it.
     let invalid = |why: &str| invalid(&format!("the server URL {why}"));
+    if !text.trim().is_empty() && !text.contains(":/") {
+        return Err(invalid(
+            "has no scheme: add http:// or https:// before the host",
+        ));
+    }
     let mut url = Url::parse(text.trim()).map_err(|error| {
         invalid("is not a valid URL such as http://127.0.0.1:8000").with_source(error)
     })?;
@@ -398,6 +403,21 @@ mod tests {
             let error = refused(Client::builder(url));
             assert!(error.to_string().contains("server URL"), "{url}: {error}");
             assert!(!format!("{error:?} {error}").contains("canary"), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_without_a_scheme_is_rejected_with_the_correction() {
+        for url in [
+            "localhost:8000",
+            "127.0.0.1:8000",
+            "agents.example.com",
+            "[::1]:8000/x",
+        ] {
+            assert_eq!(
+                refused(Client::builder(url)).to_string(),
+                "the server URL has no scheme: add http:// or https:// before the host"
+            );
         }
     }
 

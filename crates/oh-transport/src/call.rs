@@ -27,10 +27,12 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(90);
 ///
 /// Returns an error if the server rejects the call or the transport fails; see [`ErrorKind`].
 ///
-/// A call whose [`Repeat`] allows it is attempted up to five times within its time limit. It is
-/// retried if the server has not seen the request, the connection broke, an attempt made no
-/// progress for the [attempt timeout](Self::attempt_timeout), or the server returned 429 or 5xx.
-/// Any other call is retried only if no connection was made.
+/// A call whose [`Repeat`] allows it is attempted up to five times within its time limit. Such a
+/// call is retried in these cases; any other call only if no connection was made:
+///
+/// - The server has not seen the request, or the connection broke.
+/// - An attempt made no progress for the [attempt timeout](Self::attempt_timeout).
+/// - The server returned 429, or a 5xx other than 501 and 505.
 ///
 /// The delay between attempts follows `Retry-After`. It is at least 50 to 100 ms and doubles with
 /// each attempt. If the time limit expires during retries, `source()` of the
@@ -228,7 +230,7 @@ fn may_repeat(error: &Error, repeat: Repeat) -> bool {
         ErrorKind::Interrupted
         | ErrorKind::Timeout
         | ErrorKind::RateLimited
-        | ErrorKind::Server => repeat == Repeat::Idempotent,
+        | ErrorKind::Server => repeat == Repeat::Idempotent && error.is_transient(),
         _ => false,
     }
 }

@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, response};
 use oh_protocol::{
     Answer, Call, Request,
-    calls::server::{Alive, GetServerInfo, ServerInfo},
+    calls::{
+        conversations::Count,
+        server::{Alive, GetServerInfo, ServerInfo},
+    },
     redact::Redactor,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -168,7 +171,7 @@ impl Client {
         if let Some(key) = key {
             redactor.add(key);
         }
-        refusal(head, body.as_deref(), &redactor)
+        refusal(head, body.as_deref(), &redactor).with_key(key.is_some())
     }
 
     /// Sends a request and returns the response. Fails if there is no progress for `limit`.
@@ -240,6 +243,9 @@ impl Client {
 
     /// Returns the server's version, tools and capabilities.
     ///
+    /// The request needs no session key, so it also succeeds with a wrong one: use
+    /// [`check`](Self::check) to check the key.
+    ///
     /// The response is cached for at most 30 s. A request or a socket that fails to reach the
     /// server invalidates the cache, so that a change of the server's version is detected.
     ///
@@ -250,7 +256,7 @@ impl Client {
     ///
     /// # Cancel safety
     ///
-    /// This method is cancel-safe: if the caller that sends the request is dropped, the next
+    /// Cancel-safe: if the caller that sends the request is dropped, the next
     /// waiting caller sends it.
     pub async fn server_info(&self) -> Result<Arc<ServerInfo>> {
         let ask = async {
@@ -269,6 +275,35 @@ impl Client {
             })
         };
         self.0.info.get(ask).await
+    }
+
+    /// Checks that an agent server of a supported version is at the URL, is active, and accepts the
+    /// session key. Sends at most two requests (`GET /server_info`, `GET
+    /// /api/conversations/count`).
+    ///
+    /// ```no_run
+    /// # async fn connect(url: &str, key: &str) -> oh_transport::Result<oh_transport::Client> {
+    /// let client = oh_transport::Client::builder(url).session_api_key(key).build()?;
+    /// client.check().await?;
+    /// # Ok(client) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::NotAnAgentServer`] if another kind of server responds.
+    /// - [`ErrorKind::Unsupported`] if the server is older than 1.40.
+    /// - [`ErrorKind::Unauthorized`] if the session key is missing or wrong.
+    /// - [`ErrorKind::Server`] if the server is dormant.
+    /// - Otherwise the errors of [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: nothing is changed on the server.
+    pub async fn check(&self) -> Result<()> {
+        let info = self.server_info().await?;
+        capability::check_age(&info)?;
+        self.call(&Count::default()).await?;
+        Ok(())
     }
 
     /// Returns whether the server responds to `GET /alive` with success. Sends one request and

@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use http::StatusCode;
 
+mod advice;
+
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -76,10 +78,11 @@ pub enum ErrorKind {
 
 /// The reason why a request or a socket failed.
 ///
-/// `Display` shows the reason, without control characters and truncated to 2,000 characters. An
-/// error never contains a session key or a query. It contains the server's response body only if
-/// that is JSON, with secrets hidden by the rules of [`oh_protocol::redact`]: secret-named fields,
-/// environment maps and headers, the user, password and query of URLs, and the client's own key.
+/// `Display` shows the reason, without control characters and truncated to 2,000 characters, and
+/// for common failures what to do. `Debug` shows the kind and the same text. An error never
+/// contains a session key or a query. It contains the server's response body only if that is JSON,
+/// with secrets hidden by the rules of [`oh_protocol::redact`]: secret-named fields, environment
+/// maps and headers, the user, password and query of URLs, and the client's own key.
 ///
 /// ```no_run
 /// # async fn show(client: &oh_transport::Client) -> Result<(), oh_transport::Error> {
@@ -128,6 +131,8 @@ struct Inner {
     /// Whether a request may have reached the server. `None` if the kind decides.
     sent: Option<bool>,
     timed_out: bool,
+    /// Whether the rejected request had a session key. `None` if unknown.
+    had_key: Option<bool>,
     source: Option<Source>,
 }
 
@@ -138,6 +143,7 @@ impl Error {
             kind,
             sent: None,
             timed_out: false,
+            had_key: None,
             context: context.into(),
             target: None,
             status: None,
@@ -224,6 +230,12 @@ impl Error {
     pub(crate) fn of_another_server(mut self) -> Self {
         self.0.kind = ErrorKind::NotAnAgentServer;
         self.0.context = format!("not the response of an agent server: {}", self.0.context);
+        self
+    }
+
+    /// Sets whether the rejected request had a session key.
+    pub(crate) fn with_key(mut self, had_key: bool) -> Self {
+        self.0.had_key = Some(had_key);
         self
     }
 
@@ -368,16 +380,20 @@ impl Error {
 
     /// Returns whether the same request may succeed later without a change.
     ///
-    /// True for a failed or broken connection, an expired time limit, 429, 5xx, and a socket that
-    /// the server closed because it restarts or is overloaded. Does not mean that repeating the
-    /// request is safe; see [`never_sent`](Self::never_sent).
+    /// True for a failed or broken connection, an expired time limit, 429, and 5xx other than 501
+    /// and 505. Also true for a socket that the server closed because it restarts or is overloaded.
+    ///
+    /// Does not mean that repeating the request is safe; see [`never_sent`](Self::never_sent).
     pub fn is_transient(&self) -> bool {
         match self.0.kind {
             ErrorKind::Connect
             | ErrorKind::Interrupted
             | ErrorKind::Timeout
-            | ErrorKind::RateLimited
-            | ErrorKind::Server => true,
+            | ErrorKind::RateLimited => true,
+            // 501 and 505: the server does not implement the method or the version.
+            ErrorKind::Server => {
+                !matches!(self.status().map(|status| status.as_u16()), Some(501 | 505))
+            }
             ErrorKind::SocketClosed => {
                 matches!(self.close_code(), Some(1001 | 1005 | 1006 | 1011..=1014))
             }
@@ -425,22 +441,13 @@ impl fmt::Display for Error {
             let reason = oh_protocol::printable(reason.unwrap_or_default());
             oh_protocol::reason::append(&mut message, &reason);
         }
+        if let Some(advice) = self.advice()
+            && !message.contains(&*advice)
+        {
+            message.push_str("; ");
+            message.push_str(&advice);
+        }
         f.write_str(&message)
-    }
-}
-
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = &*self.0;
-        f.debug_struct("Error")
-            .field("kind", &inner.kind)
-            .field("context", &inner.context)
-            .field("target", &inner.target)
-            .field("status", &inner.status)
-            .field("detail", &inner.detail)
-            .field("close", &inner.close)
-            .field("source", &inner.source)
-            .finish_non_exhaustive()
     }
 }
 
@@ -459,138 +466,4 @@ impl From<oh_protocol::Error> for Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io;
-
-    use super::*;
-
-    #[test]
-    fn display_gives_the_reason_once() {
-        let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "refused by peer");
-        let connect = Error::new(ErrorKind::Connect, "cannot connect to h:1").with_source(refused);
-        assert_eq!(
-            connect.to_string(),
-            "cannot connect to h:1: refused by peer"
-        );
-        let outer = Error::new(ErrorKind::Timeout, "no response within 1s").with_source(connect);
-        assert_eq!(
-            outer.with_target("/x?y").to_string(),
-            "no response within 1s (/x): cannot connect to h:1: refused by peer"
-        );
-        let rule = oh_protocol::Error::invalid("agent.llm.temperature: must be at least 0");
-        let error = Error::from(rule);
-        assert_eq!(
-            error.to_string(),
-            "agent.llm.temperature: must be at least 0"
-        );
-        assert!(error.never_sent());
-    }
-
-    #[test]
-    fn display_has_the_name_of_the_status_once() {
-        for (detail, shown) in [
-            ("Not Found", ""),
-            ("Not Found: no run", ": no run"),
-            ("Not Founded", ": Not Founded"),
-            ("no run", ": no run"),
-            ("", ""),
-        ] {
-            let error = Error::from_status(StatusCode::NOT_FOUND)
-                .with_target("/x")
-                .with_detail(Some(detail.to_owned()));
-            let shown = format!("the server returned 404 Not Found (/x){shown}");
-            assert_eq!(error.to_string(), shown);
-            assert_eq!(error.detail(), Some(detail));
-        }
-    }
-
-    #[test]
-    fn terminal_control_characters_of_a_server_are_not_shown() {
-        let error = Error::from_status(StatusCode::BAD_REQUEST)
-            .with_detail(Some("\x1b[2J\x1b]0;title\x07".to_owned()));
-        assert!(!error.to_string().contains(char::is_control), "{error}");
-    }
-
-    #[test]
-    fn each_kind_of_error_is_classified() {
-        for (error, never_sent, timeout, transient, auth) in [
-            (Error::new(ErrorKind::Connect, ""), true, false, true, false),
-            (
-                Error::new(ErrorKind::Connect, "").timed_out(),
-                true,
-                true,
-                true,
-                false,
-            ),
-            (
-                Error::new(ErrorKind::Connect, "").sent(),
-                false,
-                false,
-                true,
-                false,
-            ),
-            (
-                Error::new(ErrorKind::InvalidInput, ""),
-                true,
-                false,
-                false,
-                false,
-            ),
-            (Error::new(ErrorKind::Tls, ""), true, false, false, false),
-            (
-                Error::new(ErrorKind::Interrupted, ""),
-                false,
-                false,
-                true,
-                false,
-            ),
-            (Error::new(ErrorKind::Timeout, ""), false, true, true, false),
-            (
-                Error::from_status(StatusCode::UNAUTHORIZED),
-                false,
-                false,
-                false,
-                true,
-            ),
-            (
-                Error::from_status(StatusCode::FORBIDDEN),
-                false,
-                false,
-                false,
-                false,
-            ),
-            (
-                Error::from_status(StatusCode::PROXY_AUTHENTICATION_REQUIRED),
-                true,
-                false,
-                false,
-                false,
-            ),
-            (
-                Error::from_status(StatusCode::TOO_MANY_REQUESTS),
-                false,
-                false,
-                true,
-                false,
-            ),
-            (
-                Error::from_status(StatusCode::BAD_GATEWAY),
-                false,
-                false,
-                true,
-                false,
-            ),
-            (Error::closed(4001, ""), false, false, false, true),
-            (Error::closed(1012, "restart"), false, false, true, false),
-            (Error::closed(1000, ""), false, false, false, false),
-        ] {
-            let found = (
-                error.never_sent(),
-                error.is_timeout(),
-                error.is_transient(),
-                error.is_auth(),
-            );
-            assert_eq!(found, (never_sent, timeout, transient, auth), "{error:?}");
-        }
-    }
-}
+mod tests;

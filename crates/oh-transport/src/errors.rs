@@ -26,7 +26,7 @@ macro_rules! requests {
 
             /// Returns whether the same operation may succeed later without a change: the
             /// connection failed, a time limit expired, or the server is overloaded or failed (429,
-            /// 5xx). Does not mean that repeating the operation is safe.
+            /// 5xx other than 501 and 505). Does not mean that repeating the operation is safe.
             pub fn is_transient(&self) -> bool {
                 let passing = matches!(
                     self.kind(),
@@ -98,9 +98,12 @@ macro_rules! request_tests {
 
             #[test]
             fn the_status_of_a_rejection_is_kept() {
-                for (status, transient, auth) in
-                    [(401, false, true), (403, false, false), (503, true, false)]
-                {
+                for (status, transient, auth) in [
+                    (401, false, true),
+                    (403, false, false),
+                    (501, false, false),
+                    (503, true, false),
+                ] {
                     let status = ::http::StatusCode::from_u16(status).unwrap();
                     let $wire = $crate::Error::from_status(status);
                     let error = $error;

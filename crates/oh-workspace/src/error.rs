@@ -294,18 +294,6 @@ impl fmt::Display for Error {
     }
 }
 
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("context", &self.0.context)
-            .field("path", &self.0.path)
-            .field("command_id", &self.0.command_id)
-            .field("source", &self.0.source)
-            .finish()
-    }
-}
-
 oh_transport::requests!(Error, error => error.0.source.as_deref();
     timeout:; transient:);
 
@@ -322,7 +310,8 @@ mod tests {
         let error = Error::transport("cannot read the file", wire(http::StatusCode::UNAUTHORIZED));
         assert_eq!(
             error.at("/w/a\u{1b}").to_string(),
-            "cannot read the file (/w/a\u{241b}): the server returned 401 Unauthorized (/api/file)"
+            "cannot read the file (/w/a\u{241b}): the server returned 401 Unauthorized \
+             (/api/file); set the server's session key with `session_api_key`"
         );
         let denied = std::io::Error::from_raw_os_error(13);
         let error = Error::local("cannot write the file", denied).of_command("7");
@@ -331,10 +320,11 @@ mod tests {
             "cannot write the file (command 7): Permission denied (os error 13)"
         );
         let lost = Error::transport("cannot remove it", wire(http::StatusCode::BAD_GATEWAY));
-        let error = Error::transport("cannot start", wire(http::StatusCode::UNAUTHORIZED));
+        let refused = wire(http::StatusCode::CONFLICT);
+        let error = Error::transport("cannot start", refused);
         assert_eq!(
             error.and(&lost.at("/t")).at("/t").to_string(),
-            "cannot start: the server returned 401 Unauthorized (/api/file); cannot remove it \
+            "cannot start: the server returned 409 Conflict (/api/file); cannot remove it \
              (/t): the server returned 502 Bad Gateway (/api/file)"
         );
     }

@@ -28,7 +28,7 @@ pub enum ErrorKind {
     /// whether the request was executed before you repeat it.
     Interrupted,
     /// Status 401 or close code 4001: the session key is missing or wrong. Set the server's key
-    /// with `ClientBuilder::session_api_key`.
+    /// with [`ClientBuilder::session_api_key`](oh_transport::ClientBuilder::session_api_key).
     Unauthorized,
     /// Status 403. For sockets also: the path is unknown or the server is dormant. Check the
     /// session key and the gateway in front of the server, or activate the server.
@@ -40,23 +40,28 @@ pub enum ErrorKind {
     /// while one is active. Wait for the state to change, then try again.
     Conflict,
     /// Status 400 or 422: the server rejected the content of the request. Correct the fields in
-    /// `Error::validation`; see also `Error::detail`.
+    /// [`validation`](oh_transport::Error::validation) of the [`Error::transport_error`]; see also
+    /// its [`detail`](oh_transport::Error::detail).
     Validation,
-    /// Status 429: too many concurrent runs. Wait for at least `Error::retry_after`, or run fewer
-    /// conversations at the same time.
+    /// Status 429: too many concurrent runs. Wait for at least
+    /// [`retry_after`](oh_transport::Error::retry_after) of the [`Error::transport_error`], or run
+    /// fewer conversations at the same time.
     RateLimited,
-    /// Any other 3xx or 4xx status. See `Error::status` and `Error::detail`. Redirects are not
+    /// Any other 3xx or 4xx status. See [`Error::status`], and
+    /// [`detail`](oh_transport::Error::detail) of the [`Error::transport_error`]. Redirects are not
     /// followed: use the final URL.
     Status,
-    /// Status 5xx. Try again later. If the error persists, look for `Error::error_id` in the
+    /// Status 5xx. Try again later. If the error persists, look for the
+    /// [`error_id`](oh_transport::Error::error_id) of the [`Error::transport_error`] in the
     /// server's log.
     Server,
     /// The response or the received data could not be decoded. Check that the URL is the agent
     /// server's, and that this crate supports its version. A socket message above `max_message` has
     /// this kind too: raise that limit.
     Decode,
-    /// The server closed the socket; see `Error::close_code` and `Error::close_reason`. Open
-    /// another socket if `Error::is_transient` is true.
+    /// The server closed the socket; see [`close_code`](oh_transport::Error::close_code) and
+    /// [`close_reason`](oh_transport::Error::close_reason) of the [`Error::transport_error`]. Open
+    /// another socket if [`Error::is_transient`] is true.
     SocketClosed,
     /// The WebSocket handshake failed: the response is not an upgrade. Check that the URL and any
     /// proxy support WebSocket.
@@ -92,9 +97,9 @@ pub enum ErrorKind {
     /// A file or directory cannot be created, read or written. Correct its permissions, or use
     /// another directory. The message contains its path.
     Io,
-    /// The environment could not be created, for another reason. `Error::log_tail` has the
-    /// installer's last lines. If pinned packages do not fit your requirements, set
-    /// `Provisioner::pinned` to false.
+    /// The environment could not be created, for another reason. The message has the installer's
+    /// last lines, and [`log_tail`](oh_process::Error::log_tail) of the crate's error more of them.
+    /// If pinned packages do not fit your requirements, set `Provisioner::pinned` to false.
     Provision,
     /// Another process is using this state directory. Give each server a separate directory, or
     /// wait until the other server has ended.
@@ -108,8 +113,9 @@ pub enum ErrorKind {
     /// The process could not be started, or the server was dropped while it was starting. The
     /// message has the reason of the operating system.
     Spawn,
-    /// The server ended before it was ready, or while it was working. `Error::exit` and
-    /// `Error::log_tail` show why.
+    /// The server ended before it was ready, or while it was working. The message shows why;
+    /// [`exit`](oh_process::Error::exit) and [`log_tail`](oh_process::Error::log_tail) of the
+    /// crate's error have the details.
     Died,
     /// The server was not ready by its deadline and was stopped, or a server to attach to was not
     /// ready. Set a longer deadline with `ready_within`.
@@ -142,8 +148,8 @@ pub enum ErrorKind {
     Changed,
     /// The file is not valid UTF-8. Read it with `bytes`.
     NotText,
-    /// A directory on the server that held secrets or a command's output could not be removed.
-    /// `Error::path` returns its path: remove it. A directory with secrets is removed by the server
+    /// A directory on the server that held secrets or a command's output could not be removed. The
+    /// message has its path: remove it. A directory with secrets is removed by the server
     /// within five minutes, unless the server's machine goes down in that time.
     NotRemoved,
     /// The directory is not in a git repository. Use another directory, or create or clone a
@@ -214,7 +220,8 @@ pub enum ErrorKind {
 /// assert!(!error.is_transient());
 /// ```
 ///
-/// `Display` shows what failed and why, on one line. [`get_ref`](Self::get_ref) returns the crate's
+/// `Display` shows what failed, why, and in many cases what to do. `Debug`, which `main` and
+/// `unwrap` print, shows the kind and the same text. [`get_ref`](Self::get_ref) returns the crate's
 /// own error, which has more methods.
 pub struct Error(Inner);
 
@@ -337,6 +344,19 @@ impl Error {
         each!(self, error => error.status())
     }
 
+    /// Returns the transport error, if a failed request or socket is the cause: path, the server's
+    /// explanation, rejected fields, `Retry-After`, and the code of a close frame.
+    pub fn transport_error(&self) -> Option<&oh_transport::Error> {
+        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self.get_ref());
+        while let Some(cause) = error {
+            if let Some(found) = cause.downcast_ref() {
+                return Some(found);
+            }
+            error = cause.source();
+        }
+        None
+    }
+
     /// Returns the error of the crate that failed. Use `downcast_ref` to get its type.
     pub fn get_ref(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
         each!(self, error => error)
@@ -417,7 +437,13 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Unauthorized);
         assert!(error.is_auth() && !error.is_transient() && !error.is_timeout());
         assert_eq!(error.status().unwrap(), 401);
-        assert_eq!(error.to_string(), "the server returned 401 Unauthorized");
+        let message = error.to_string();
+        assert!(
+            message.starts_with("the server returned 401 Unauthorized; set the"),
+            "{message}"
+        );
+        assert_eq!(format!("{error:?}"), format!("Unauthorized: {message}"));
+        assert_eq!(error.transport_error().unwrap().status().unwrap(), 401);
         assert!(error.get_ref().is::<oh_transport::Error>());
     }
 }

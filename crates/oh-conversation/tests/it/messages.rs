@@ -16,6 +16,7 @@ use crate::mock::{Mock, Place, attached, soon};
 
 const LONG: Duration = Duration::from_secs(60);
 const UNAUTHORIZED: &str = "the server returned 401 Unauthorized";
+const WRONG_KEY: &str = "; the session key is wrong: pass the server's key to `session_api_key`";
 const RULE: &str = "body.agent.llm.temperature: must be at most 2";
 
 async fn attach_error(client: &Client, id: ConversationId) -> Error {
@@ -55,10 +56,34 @@ async fn a_rejected_session_key_is_the_reason() {
     let place = format!("(conversation {id})");
     let error = attach_error(&client, id).await;
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
-    assert_says(&error, &["cannot attach", &place, UNAUTHORIZED]);
+    assert_says(&error, &["cannot attach", &place, UNAUTHORIZED, WRONG_KEY]);
     assert!(!format!("{error} {error:?}").contains("canary"));
     let error = Conversations::of(&client).count(None).await.unwrap_err();
-    assert_says(&error, &["cannot count conversations: ", UNAUTHORIZED]);
+    assert_says(
+        &error,
+        &["cannot count conversations: ", UNAUTHORIZED, WRONG_KEY],
+    );
+    let client = Client::builder(server.url()).build().unwrap();
+    let error = attach_error(&client, id).await;
+    let no_key = "; the client has no session key: set the server's with `session_api_key`";
+    assert_says(&error, &[UNAUTHORIZED, no_key]);
+    let client = Client::builder(server.url())
+        .session_api_key(server.session_api_key())
+        .build()
+        .unwrap();
+    let error = attach_error(&client, ConversationId::random()).await;
+    assert_eq!(error.kind(), ErrorKind::Gone);
+    let advice = "; check its id and the server's URL";
+    assert_says(&error, &["the server returned 404 Not Found", advice]);
+    let agent = Agent::new(Llm::new("m"));
+    let client = Client::builder(server.url()).build().unwrap();
+    let error = Conversation::builder(&Place(client), agent)
+        .await
+        .unwrap_err();
+    assert_says(
+        &error,
+        &["cannot create the conversation (", UNAUTHORIZED, no_key],
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,7 +102,7 @@ async fn a_session_key_that_is_rejected_later_is_the_reason_before_the_advice() 
         &[
             "the server rejected the session key (conversation ",
             "): the server closed the socket with code 4001",
-            "; create the client with the server's key",
+            "; set the server's session key with `session_api_key`",
         ],
     );
     assert!(error.transport_error().unwrap().is_auth());
@@ -97,13 +122,27 @@ async fn the_rule_that_a_field_breaks_is_the_reason() {
     let starting = Conversation::builder(&Place(mock.client()), agent).start();
     let error = soon(starting).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Validation, "{error}");
-    assert_says(&error, &["cannot start", "the server returned 422", RULE]);
+    assert_says(
+        &error,
+        &[
+            "cannot create the conversation",
+            "the server returned 422",
+            RULE,
+        ],
+    );
     // A rule that this crate checks.
     let agent = Agent::new(Llm::new("m").temperature(-1.0));
     let starting = Conversation::builder(&Place(mock.client()), agent).start();
     let error = soon(starting).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
-    assert_says(&error, &["cannot start", "): ", "llm.temperature: must be"]);
+    assert_says(
+        &error,
+        &[
+            "cannot create the conversation",
+            "): ",
+            "llm.temperature: must be",
+        ],
+    );
 }
 
 #[tokio::test]

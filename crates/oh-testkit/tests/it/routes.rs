@@ -134,6 +134,11 @@ async fn the_fake_server_answers_git_from_its_script() {
         .commit(sha, "Say hello", "Ada", [("ADDED", "hello.txt")])
         .updated("hello.txt", "hello\n", "hello, world\n");
     server.set_repository("/w", repository);
+    let archive = |path| files::Archive::new(path, files::ArchiveFormat::GitDelta);
+    client.call(&archive("/w")).await.unwrap();
+    server.write_file("/other/a.txt", "a").unwrap();
+    let error = client.call(&archive("/other")).await.unwrap_err();
+    assert_eq!(error.detail(), Some("Not a git repository: /other"));
     let changes = client.call(&git::Changes::new("/w")).await.unwrap();
     assert_eq!(changes[0].path, "hello.txt");
     let diff = client.call(&git::Diff::new("/w/hello.txt")).await.unwrap();

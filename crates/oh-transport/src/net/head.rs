@@ -59,16 +59,17 @@ fn is_interim(status: StatusCode) -> bool {
 
 /// Returns the error for a connection that ended during the exchange `what`.
 pub(crate) fn lost(what: &str, error: std::io::Error) -> Error {
-    let refused = super::is_handshake_alert(&error);
-    let (kind, context) = if refused {
-        (
+    let failed = match super::is_handshake_alert(&error) {
+        true => Error::new(
             ErrorKind::Tls,
-            "the server rejected the TLS handshake during the",
-        )
-    } else {
-        (ErrorKind::Interrupted, "the connection ended during the")
+            format!("the server rejected the TLS handshake during the {what}"),
+        ),
+        false => Error::new(
+            ErrorKind::Interrupted,
+            format!("the connection ended during the {what}"),
+        ),
     };
-    Error::new(kind, format!("{context} {what}")).with_source(error)
+    failed.with_source(error)
 }
 
 fn malformed(what: &str, why: &str) -> Error {

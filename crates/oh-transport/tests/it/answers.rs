@@ -1,7 +1,7 @@
 //! Tests for invalid responses of all kinds, and for servers that are not agent servers.
 
 use oh_protocol::calls::server::GetServerInfo;
-use oh_transport::{Capability, ErrorKind};
+use oh_transport::{Capability, Client, ErrorKind};
 use serde_json::json;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
 
@@ -237,6 +237,43 @@ async fn the_session_socket_is_assumed_from_1_45_and_in_odd_versions() {
 }
 
 #[tokio::test]
+async fn check_finds_a_wrong_session_key_although_the_server_information_needs_none() {
+    let _watch = watch();
+    let server = Raw::start(|_, seen| {
+        let head = &seen.head;
+        let (status, body) = match (head.contains("/server_info"), head.contains(CANARY)) {
+            (true, _) => ("200 OK", "{\"version\":\"1.58.2\"}"),
+            (false, true) => ("200 OK", "0"),
+            (false, false) => ("401 Unauthorized", "{\"detail\":\"Unauthorized\"}"),
+        };
+        Act::Say(answer(status, body))
+    })
+    .await;
+    let right = client(server.address).build().unwrap();
+    right.check().await.unwrap();
+    for (wrong, advice) in [
+        (
+            client(server.address)
+                .session_api_key("wrong")
+                .build()
+                .unwrap(),
+            "the session key is wrong",
+        ),
+        (
+            Client::builder(format!("http://{}", server.address))
+                .build()
+                .unwrap(),
+            "the client has no session key",
+        ),
+    ] {
+        wrong.server_info().await.unwrap();
+        let error = wrong.check().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error}");
+        assert!(error.to_string().contains(advice), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn an_old_server_and_a_foreign_server_are_errors() {
     let _watch = watch();
     let old = Raw::start(|_, _| Act::Say(answer("200 OK", "{\"version\":\"1.39.7\"}"))).await;
@@ -250,6 +287,8 @@ async fn an_old_server_and_a_foreign_server_are_errors() {
         "{error}"
     );
     assert_eq!(client.server_info().await.unwrap().version, "1.39.7");
+    let error = client.check().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
 
     for answer in [
         answer("404 Not Found", "{\"detail\":\"Not Found\"}"),

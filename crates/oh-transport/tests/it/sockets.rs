@@ -87,7 +87,8 @@ async fn a_rejected_handshake_names_its_path_and_status() {
     assert_eq!(error.kind(), ErrorKind::Forbidden);
     assert_eq!(
         error.to_string(),
-        "the server returned 403 Forbidden (/sockets/none)"
+        "the server returned 403 Forbidden (/sockets/none); check the path, the gateway in front of \
+         the server, and whether the server is dormant"
     );
     assert_eq!(server.seen().len(), 1);
 }

@@ -157,8 +157,6 @@ impl Watcher {
 
     fn unauthorized(&self, cause: oh_transport::Error) -> Error {
         let what = "the server rejected the session key";
-        Error::new(ErrorKind::Unauthorized, self.id, what)
-            .advise("create the client with the server's key")
-            .with_source(cause)
+        Error::new(ErrorKind::Unauthorized, self.id, what).with_source(cause)
     }
 }

@@ -168,13 +168,15 @@ impl ConversationBuilder {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::InvalidInput`] if a value is invalid, or a client tool has the name of
-    /// another tool, and [`ErrorKind::UnknownTool`]; in these cases nothing was sent. Returns
-    /// [`ErrorKind::Validation`] if the server rejects the request, for example because of another
-    /// schema for an existing client tool, or a parent that it does not have;
-    /// [`ErrorKind::RateLimited`] while the server accepts no more runs;
-    /// [`ErrorKind::AgentMismatch`] if the server has a conversation with this id and another kind
-    /// of agent.
+    /// - [`ErrorKind::InvalidInput`] if a value is invalid, or a client tool has the name of
+    ///   another tool. Nothing was sent.
+    /// - [`ErrorKind::UnknownTool`] if the server does not have a tool of the agent. Nothing was
+    ///   sent.
+    /// - [`ErrorKind::Validation`] if the server rejects the request, for example because of
+    ///   another schema for an existing client tool, or a parent that it does not have.
+    /// - [`ErrorKind::RateLimited`] while the server accepts no more runs.
+    /// - [`ErrorKind::AgentMismatch`] if the server has a conversation with this id and another
+    ///   kind of agent.
     pub async fn start(self) -> Result<Conversation> {
         let created = self.plan.create().await?;
         self.connect(created).await
@@ -232,21 +234,22 @@ impl Plan {
     pub(crate) async fn create(&self) -> Result<Created> {
         let id = self.start.id();
         let check = self.start.check();
-        check.map_err(|error| Error::transport(id, "start", error.into()))?;
+        check.map_err(|error| Error::transport(id, "create the conversation", error.into()))?;
         if let Some(reason) = &self.unusable {
             return Err(Error::new(ErrorKind::InvalidInput, id, reason.as_str()));
         }
         if !self.unchecked {
             tools::check(&self.client, &self.start).await?;
         }
-        let failed = |error| Error::transport(id, "start", error);
+        let failed = |error| Error::transport(id, "create the conversation", error);
         let key = own_key(&self.client, self.start.wants_session_key()).await;
         let start = match key.map_err(failed)? {
             Some(key) => self.tagged().with_session_key(&key),
             None => self.tagged(),
         };
         let created = self.client.call(&Create::new(start)).await;
-        let created = created.map_err(|error| Error::transport(id, "start", error))?;
+        let created =
+            created.map_err(|error| Error::transport(id, "create the conversation", error))?;
         let kind = created.info.state().agent_kind();
         if let (false, Some(kind), Some(wanted)) = (created.is_new, kind, self.start.agent_kind())
             && *kind != *wanted

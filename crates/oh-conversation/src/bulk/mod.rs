@@ -20,7 +20,7 @@ pub use self::{
     progress::{BulkCancel, BulkHandle, BulkProgress, BulkStage, InFlight},
     work::BulkResult,
 };
-use crate::{Conversation, ConversationBuilder};
+use crate::{Conversation, ConversationBuilder, run::Budget};
 
 /// The default number of conversations at once: the server's default limit.
 const AT_ONCE: usize = 10;
@@ -61,6 +61,7 @@ pub struct Bulk {
     jobs: VecDeque<Job>,
     at_once: usize,
     timeout: Option<Duration>,
+    budget: Budget,
 }
 
 impl Default for Bulk {
@@ -76,6 +77,7 @@ impl Bulk {
             jobs: VecDeque::new(),
             at_once: AT_ONCE,
             timeout: None,
+            budget: Budget::default(),
         }
     }
 
@@ -90,6 +92,31 @@ impl Bulk {
     /// The time until the server accepts the run does not count. Default: no limit.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
+        self
+    }
+
+    /// Limits the cost of each run in US dollars, as [`Run::max_cost`](crate::Run::max_cost) does.
+    /// Default: no limit.
+    ///
+    /// With an invalid limit, every result is an error of kind
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), and nothing is sent.
+    pub fn max_cost(mut self, dollars: f64) -> Self {
+        self.budget.max_cost = Some(dollars);
+        self
+    }
+
+    /// Limits the total cost of each conversation in US dollars, as
+    /// [`Run::max_total_cost`](crate::Run::max_total_cost) does. Default: no limit. Otherwise works
+    /// like [`max_cost`](Self::max_cost).
+    pub fn max_total_cost(mut self, dollars: f64) -> Self {
+        self.budget.max_total_cost = Some(dollars);
+        self
+    }
+
+    /// Limits the tokens of each run, as [`Run::max_tokens`](crate::Run::max_tokens) does. Default:
+    /// no limit.
+    pub fn max_tokens(mut self, tokens: u64) -> Self {
+        self.budget.max_tokens = Some(tokens);
         self
     }
 
@@ -128,11 +155,11 @@ impl Bulk {
     /// continue on the server, and no others start. Dropping the stream does not stop them.
     pub fn run(self) -> BulkRun {
         let handle = BulkHandle::new(self.jobs.len());
-        let (timeout, work) = (self.timeout, handle.clone());
+        let (limits, work) = ((self.timeout, self.budget), handle.clone());
         let results = stream::iter(self.jobs.into_iter().enumerate())
             .map(move |(index, job)| {
                 // The type is written out so that the stream is `Send`.
-                Box::pin(job.result(index, timeout, work.clone()))
+                Box::pin(job.result(index, limits, work.clone()))
                     as Pin<Box<dyn Future<Output = BulkResult> + Send>>
             })
             .buffer_unordered(self.at_once);

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::progress::{BulkCancel, BulkHandle, BulkStage, InProgress};
-use crate::{Conversation, ConversationBuilder, Error, ErrorKind, Result, RunOutcome};
+use crate::{Conversation, ConversationBuilder, Error, ErrorKind, Result, RunOutcome, run::Budget};
 
 /// The first delay before a rejected request is repeated without a finished run of the batch, and
 /// before a run that continues after an interrupt is interrupted again.
@@ -43,7 +43,7 @@ impl Job {
     pub(super) async fn result(
         self,
         index: usize,
-        limit: Option<Duration>,
+        (timeout, budget): (Option<Duration>, Budget),
         handle: BulkHandle,
     ) -> BulkResult {
         let (id, mut conversation) = match &self {
@@ -53,7 +53,8 @@ impl Job {
         let progress = handle.begin(index, id);
         let work = Work {
             id,
-            limit,
+            timeout,
+            budget,
             progress,
         };
         let outcome = match work.handle().cancelled() {
@@ -72,7 +73,8 @@ impl Job {
 
 struct Work {
     id: ConversationId,
-    limit: Option<Duration>,
+    timeout: Option<Duration>,
+    budget: Budget,
     progress: InProgress,
 }
 
@@ -99,6 +101,7 @@ impl Work {
         job: Job,
         connected: &mut Option<Conversation>,
     ) -> Result<RunOutcome> {
+        self.budget.check(self.id)?;
         let conversation = match job {
             Job::Run(conversation) => conversation,
             Job::Start(builder, message) => {
@@ -132,8 +135,8 @@ impl Work {
     }
 
     async fn run(&self, conversation: &Conversation) -> Result<RunOutcome> {
-        let mut run = conversation.run();
-        if let Some(limit) = self.limit {
+        let mut run = conversation.run().budgeted(self.budget);
+        if let Some(limit) = self.timeout {
             run = run.timeout(limit);
         }
         let mut running = run.into_future();

@@ -8,7 +8,7 @@ use std::{
 use oh_transport::{Backoff, Liveness};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{End, Run, reached};
+use super::{End, Run, budget::Budget, reached};
 use crate::{Error, ErrorKind, Result};
 
 /// Maximum time for an interrupted run to stop.
@@ -42,7 +42,8 @@ impl Run {
     /// Completes when the budget is reached and the run has been interrupted.
     /// Once it is reached, `spent` is set.
     pub(super) async fn budget(&self, spent: &AtomicBool) -> Result<End> {
-        if self.max_cost.is_none() && self.max_tokens.is_none() {
+        let budget = self.budget;
+        if budget == Budget::default() {
             return std::future::pending().await;
         }
         let conversation = &self.conversation;
@@ -50,21 +51,16 @@ impl Run {
         let mut before = None;
         loop {
             changes.borrow_and_update();
-            let up = conversation.mirror().read().link.is_up();
+            let (up, running) = {
+                let held = conversation.mirror().read();
+                (held.link.is_up(), held.status().is_running())
+            };
             if up || before.is_some() {
                 let now = conversation.usage();
                 let used = now.since(before.get_or_insert_with(|| now.clone()));
-                let tokens = used
-                    .prompt_tokens()
-                    .saturating_add(used.completion_tokens());
-                let cost = used.total().accumulated_cost;
-                if self
-                    .max_cost
-                    .is_some_and(|limit| cost >= limit && cost > 0.0)
-                    || self
-                        .max_tokens
-                        .is_some_and(|limit| tokens >= limit && tokens > 0)
-                {
+                // What earlier runs have cost ends a run only once there is one to interrupt.
+                let begun = running || used.total().accumulated_cost > 0.0;
+                if budget.is_used_up(&used) || (begun && budget.is_total_used_up(&now)) {
                     break;
                 }
             }

@@ -1,6 +1,7 @@
 //! Running the agent until the run is really over.
 
 mod before;
+mod budget;
 mod decide;
 mod limits;
 mod outcome;
@@ -21,6 +22,7 @@ use std::{
 use oh_protocol::{ExecutionStatus, Payload, calls, event::ConversationErrorEvent};
 use tokio::time::{Instant, sleep_until};
 
+pub(crate) use self::budget::Budget;
 pub use self::outcome::{RunOutcome, RunReport, RunStatus};
 use self::{
     before::Before,
@@ -48,11 +50,13 @@ const LOOK: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 ///
-/// Returns [`ErrorKind::RateLimited`] if the server accepts no more runs; [`ErrorKind::Ambiguous`]
-/// if the connection failed and the log does not show whether the run was accepted;
-/// [`ErrorKind::Replaced`] if the server now has another conversation with this id;
-/// [`ErrorKind::Closed`] if the handle is closed during the run; other kinds if the server rejects
-/// the request.
+/// - [`ErrorKind::InvalidInput`] if a limit of costs is negative or not a number. Nothing was sent.
+/// - [`ErrorKind::RateLimited`] if the server accepts no more runs.
+/// - [`ErrorKind::Ambiguous`] if the connection failed and the log does not show whether the run
+///   was accepted.
+/// - [`ErrorKind::Replaced`] if the server now has another conversation with this id.
+/// - [`ErrorKind::Closed`] if the handle is closed during the run.
+/// - Other kinds if the server rejects the request.
 ///
 /// ```no_run
 /// # async fn work(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
@@ -76,8 +80,7 @@ pub struct Run {
     conversation: Conversation,
     timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
-    max_cost: Option<f64>,
-    max_tokens: Option<u64>,
+    budget: Budget,
     /// Only waits, and starts no run.
     join: bool,
     polled: Polled<RunOutcome>,
@@ -115,8 +118,7 @@ impl Run {
             conversation: conversation.clone(),
             timeout: None,
             idle_timeout: None,
-            max_cost: None,
-            max_tokens: None,
+            budget: Budget::default(),
             join: false,
             polled: Polled::default(),
         }
@@ -146,19 +148,58 @@ impl Run {
     }
 
     /// Interrupts the run with [`RunStatus::BudgetReached`] when it has cost this much, in US
-    /// dollars. The server reports the cost of a model call when the call has ended, at the latest
-    /// when its actions have been executed. So the cost may exceed the limit by that call, and its
-    /// actions may be executed. The limit includes the runs that continue this one with the results
-    /// of client tools. A result that arrives later is saved, and starts no run. Default: no limit.
+    /// dollars. Default: no limit.
+    ///
+    /// Counts from the call of [`run`](Conversation::run) or [`join`](Conversation::join), so a
+    /// loop of approvals and runs needs [`max_total_cost`](Self::max_total_cost). Includes the runs
+    /// that continue this one with the results of client tools; a result that arrives later is
+    /// saved, and starts no run.
+    ///
+    /// The server reports the cost of a model call when the call has ended, at the latest when its
+    /// actions have been executed. So the cost may exceed the limit by that call, and its actions
+    /// may be executed. A model without a known price costs nothing: use
+    /// [`max_tokens`](Self::max_tokens).
     pub fn max_cost(mut self, dollars: f64) -> Self {
-        self.max_cost = Some(dollars);
+        self.budget.max_cost = Some(dollars);
+        self
+    }
+
+    /// Interrupts the run with [`RunStatus::BudgetReached`] when the conversation has cost this
+    /// much in total, in US dollars: all its runs so far, as in [`Conversation::usage`]. Default:
+    /// no limit.
+    ///
+    /// If the conversation has cost this much already and no run is in progress, nothing is sent.
+    /// Otherwise works like [`max_cost`](Self::max_cost).
+    ///
+    /// ```no_run
+    /// # async fn work(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
+    /// use oh_conversation::RunStatus;
+    ///
+    /// // All runs together cost 2 dollars at most, plus one model call.
+    /// let mut run = conversation.run().max_total_cost(2.0).await?;
+    /// while run.status() == RunStatus::WaitingForConfirmation {
+    ///     let actions = conversation.approvals().pending();
+    ///     // Show the actions to a person, who approves them.
+    ///     conversation.approvals().approve(&actions).await?;
+    ///     run = conversation.run().max_total_cost(2.0).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn max_total_cost(mut self, dollars: f64) -> Self {
+        self.budget.max_total_cost = Some(dollars);
+        self
+    }
+
+    /// Sets all limits for costs and tokens.
+    pub(crate) fn budgeted(mut self, budget: Budget) -> Self {
+        self.budget = budget;
         self
     }
 
     /// Interrupts the run with [`RunStatus::BudgetReached`] when its models have used this many
     /// prompt and completion tokens. Works like [`max_cost`](Self::max_cost).
     pub fn max_tokens(mut self, tokens: u64) -> Self {
-        self.max_tokens = Some(tokens);
+        self.budget.max_tokens = Some(tokens);
         self
     }
 
@@ -166,10 +207,15 @@ impl Run {
     /// Every limit covers all of them, and all waits in between.
     async fn until_over(self) -> Result<RunOutcome> {
         let conversation = &self.conversation;
+        self.budget.check(conversation.id())?;
+        let mut before = Before::new(conversation);
+        let idle = !before.running && self.expected().is_none();
+        if !self.join && idle && self.budget.is_total_used_up(&before.usage) {
+            return Ok(outcome(conversation, &before, End::Budget));
+        }
         if let (false, Some(tools)) = (self.join, conversation.client_tools()) {
             tools.start_runs();
         }
-        let mut before = Before::new(conversation);
         let deadline = self
             .timeout
             .and_then(|limit| before.begun.checked_add(limit));

@@ -25,7 +25,8 @@ pub enum RunStatus {
     Idle,
     /// The timeout of the wait has passed. The run continues; run again to join it.
     StillRunning,
-    /// The run was interrupted because it reached `max_cost` or `max_tokens`.
+    /// The run was interrupted because it reached `max_cost`, `max_total_cost` or `max_tokens`, or
+    /// was not started because the conversation had already reached `max_total_cost`.
     BudgetReached,
     /// The server reports a run in progress although there is none, or accepts the request and does
     /// nothing. Restart the server, or fork the conversation.
@@ -47,7 +48,7 @@ impl fmt::Display for RunStatus {
             Self::Error => "error",
             Self::Idle => "idle",
             Self::StillRunning => "still running",
-            Self::BudgetReached => "budget reached: the run was interrupted",
+            Self::BudgetReached => "budget reached",
             Self::Wedged => "wedged: the server rejects new runs although none is active",
             Self::Gone => "gone: the conversation was deleted",
             Self::ServerGone => "the server is gone",
@@ -181,7 +182,7 @@ impl RunOutcome {
         if self.is_finished() {
             return Ok(self);
         }
-        let what = format!("the run did not finish: {self}");
+        let what = format!("the run did not finish: {}", Ending(&self));
         let error = Error::without_conversation(ErrorKind::NotFinished, what);
         Err(match self.reason {
             Some(reason) => error.with_source(reason),
@@ -190,16 +191,80 @@ impl RunOutcome {
     }
 }
 
-impl fmt::Display for RunOutcome {
+/// Shows the status and the error, as in "error LLMAuthenticationError: invalid key".
+struct Ending<'a>(&'a RunOutcome);
+
+impl fmt::Display for Ending<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.status.fmt(f)?;
-        match (&self.error, &self.reason) {
+        self.0.status.fmt(f)?;
+        match (&self.0.error, &self.0.reason) {
             (Some(error), _) => {
-                let detail = redact::text(&printable(&error.detail));
+                let detail = redact::text(&printable(&error.detail)).replace(['\n', '\t'], " ");
                 write!(f, " {}: {detail}", printable(&error.code))
             }
             (None, Some(reason)) => write!(f, ": {reason}"),
             (None, None) => Ok(()),
         }
+    }
+}
+
+/// Shows the outcome on one line: `finished (12 events, $0.0421, 3456 tokens, 12.3s)`. The error,
+/// if any, is after the status.
+impl fmt::Display for RunOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", Ending(self), self.report)
+    }
+}
+
+/// Shows the report on one line: `12 events, $0.0421, 3456 tokens, 12.3s`. Without a reported
+/// usage, the cost is `cost unknown`.
+impl fmt::Display for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} events, ", self.events)?;
+        match self.cost() {
+            Some(cost) => write!(f, "${cost:.4}")?,
+            None => f.write_str("cost unknown")?,
+        }
+        write!(f, ", {} tokens, {:.1?}", self.tokens(), self.duration)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(status: RunStatus, error: Option<ConversationErrorEvent>) -> RunOutcome {
+        let report = RunReport {
+            usage: Usage::default(),
+            events: 12,
+            duration: Duration::from_millis(12_340),
+            started: true,
+            image_unseen: false,
+        };
+        RunOutcome {
+            status,
+            report,
+            error,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn display_is_one_line_with_status_error_and_report() {
+        let report = "(12 events, cost unknown, 0 tokens, 12.3s)";
+        let finished = outcome(RunStatus::Finished, None);
+        assert_eq!(finished.to_string(), format!("finished {report}"));
+        let error =
+            serde_json::from_value(serde_json::json!({"code": "LLMError", "detail": "no\nkey"}));
+        let failed = outcome(RunStatus::Error, Some(error.unwrap()));
+        assert_eq!(
+            failed.to_string(),
+            format!("error LLMError: no key {report}")
+        );
+        let error = failed.ensure_finished().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the run did not finish: error LLMError: no key"
+        );
     }
 }

@@ -81,7 +81,7 @@ async fn pitfall_10_without_the_snapshot_every_status_ends_within_seconds() {
             "{status} {:?}",
             reported.elapsed()
         );
-        let text = outcome.to_string().replace(' ', "_");
+        let text = outcome.status().to_string().replace(' ', "_");
         assert_eq!(text, status);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oh_conversation::{Conversation, RunStatus};
+use oh_conversation::{Bulk, Conversation, ErrorKind, RunStatus};
 use oh_transport::Error;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
@@ -32,6 +32,53 @@ async fn a_reached_budget_is_reported_even_if_the_interrupt_is_answered_late() {
     state(&dial, "paused", stats(2.0)).await;
     let outcome = soon(running).await.unwrap().unwrap();
     assert_eq!(outcome.status(), RunStatus::BudgetReached);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_total_budget_counts_earlier_runs() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    state(&dial, "idle", stats(1.5)).await;
+    let running = tokio::spawn(conversation.run().max_total_cost(2.0).into_future());
+    until(|| mock.seen("POST /run") == 1).await;
+    mock.tell(&dial, "running").await;
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(mock.seen("POST /interrupt"), 0);
+    let cost = json!({"key": "stats", "value": stats(2.0)["stats"]});
+    let (seq, event) = mock.append("ConversationStateUpdateEvent", &cost);
+    dial.durable(seq, &event).await.unwrap();
+    until(|| mock.seen("POST /interrupt") == 1).await;
+    mock.tell(&dial, "paused").await;
+    state(&dial, "paused", stats(2.0)).await;
+    let outcome = soon(running).await.unwrap().unwrap();
+    assert_eq!(outcome.status(), RunStatus::BudgetReached, "{outcome}");
+    assert!((outcome.cost().unwrap() - 0.5).abs() < 1e-9, "{outcome}");
+
+    let outcome = conversation.run().max_total_cost(2.0).await.unwrap();
+    assert_eq!(outcome.status(), RunStatus::BudgetReached, "{outcome}");
+    assert_eq!(mock.seen("POST /run"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_is_negative_or_no_number_is_rejected_before_anything_is_sent() {
+    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    let before = mock.requests().len();
+    for limit in [-0.01, f64::NAN, f64::NEG_INFINITY] {
+        for run in [
+            conversation.run().max_cost(limit),
+            conversation.join().max_total_cost(limit),
+        ] {
+            let error = run.await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+            assert!(error.to_string().contains("must be at least 0"), "{error}");
+        }
+        let mut bulk = Bulk::new()
+            .max_cost(limit)
+            .resume(conversation.clone())
+            .run();
+        let error = bulk.next().await.unwrap().outcome.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+    assert_eq!(mock.requests().len(), before);
 }
 
 #[tokio::test(start_paused = true)]

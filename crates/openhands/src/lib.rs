@@ -64,12 +64,16 @@
 //! | Handle errors | [`Error`], [`ErrorKind`] |
 //! | Test a program without Python and model | [`testkit`] |
 //!
+//! Guides in the repository show whole tasks: `docs/conversations.md` (start, run, read, approve,
+//! attach again), `docs/testing.md` (tests without a server), `docs/hooks.md`, `docs/workspace.md`,
+//! `docs/security.md`, and `docs/errors.md` (all errors and their remedies).
+//!
 //! # Modules
 //!
-//! This crate is the facade: it re-exports the crates below and contains no logic. Each of them can
-//! also be used alone. [`prelude`] has the types that most programs need; they are also in the root
-//! of this crate. [`concepts`] explains how conversations behave. Examples on the pages of a module
-//! name its crate: `oh_conversation::Run` is `openhands::conversation::Run`.
+//! `openhands` is the facade: it re-exports the crates below and contains no logic. Each of them
+//! can also be used alone. [`prelude`] has the types that most programs need; they are also in the
+//! root of this crate. [`concepts`] explains how conversations behave. Examples on the pages of a
+//! module name its crate: `oh_conversation::Run` is `openhands::conversation::Run`.
 //!
 //! | Module | Feature | What it does |
 //! |-|-|-|
@@ -175,3 +179,18 @@ struct HooksGuide;
 #[cfg(all(doctest, feature = "admin"))]
 #[doc = include_str!("../../../docs/admin.md")]
 struct AdminGuide;
+
+// Compiles the examples of the guide to conversations.
+#[cfg(all(doctest, feature = "workspace", feature = "conversation"))]
+#[doc = include_str!("../../../docs/conversations.md")]
+struct ConversationsGuide;
+
+// Compiles and runs the examples of the guide to tests.
+#[cfg(all(
+    doctest,
+    feature = "workspace",
+    feature = "conversation",
+    feature = "testkit"
+))]
+#[doc = include_str!("../../../docs/testing.md")]
+struct TestingGuide;

@@ -10,7 +10,7 @@
 //! | Run session hooks on the client | [`SessionHooks`] |
 //! | Monitor hook executions | [`execution`], [`executions`], [`blocked_actions`] |
 //!
-//! This crate does not connect to a server. Events and conversation state are passed in as values.
+//! The crate does not connect to a server. Events and conversation state are passed in as values.
 
 pub mod author;
 #[cfg(unix)]

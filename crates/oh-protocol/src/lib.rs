@@ -1,6 +1,6 @@
 //! The data types of the OpenHands agent server protocol: events, state, configuration and calls.
 //!
-//! This crate contains no I/O and needs no runtime. It decodes bytes into [`Event`]s and
+//! The crate contains no I/O and needs no runtime. It decodes bytes into [`Event`]s and
 //! [`SessionFrame`]s without losing data, and encodes typed [`Call`]s as [`Request`]s that a
 //! transport can send.
 //!

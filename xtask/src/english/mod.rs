@@ -97,6 +97,12 @@ fn findings(passage: &Passage, is_test: bool) -> Vec<String> {
             found.extend(rules::long_sentences(text));
             found
         }
+        Kind::Details => {
+            let mut found = rules::phrases(text);
+            found.extend(rules::pronoun(text));
+            found.extend(rules::long_sentences(text));
+            found
+        }
         Kind::Comment | Kind::Prose => {
             let mut found = rules::phrases(text);
             found.extend(rules::long_sentences(text));

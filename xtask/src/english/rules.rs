@@ -11,6 +11,13 @@ const FIRST_WORDS: &[&str] = &[
     "Whoever",
 ];
 
+/// Words that must not begin a later paragraph or a list item of a documentation comment: the noun
+/// is too far away.
+const PRONOUNS: &[&str] = &[
+    "He", "Him", "It", "Its", "She", "That", "Their", "Theirs", "Them", "These", "They", "This",
+    "Those",
+];
+
 /// Phrases that slow readers down. The second field is what to write instead.
 const PHRASES: &[(&str, &str)] = &[
     ("all the same", "nevertheless, still"),
@@ -90,6 +97,14 @@ pub(super) fn first_word(text: &str) -> Option<String> {
     FIRST_WORDS
         .contains(&word)
         .then(|| format!("begins with \"{word}\": name the thing"))
+}
+
+/// Checks the first word of a later paragraph or of a list item of a documentation comment.
+pub(super) fn pronoun(text: &str) -> Option<String> {
+    let word = leading_word(text);
+    PRONOUNS
+        .contains(&word)
+        .then(|| format!("a paragraph begins with \"{word}\": name the thing"))
 }
 
 /// Checks that the documentation of a function begins with a verb in the third person.
@@ -260,6 +275,14 @@ mod tests {
         assert!(first_word("This returns.").is_some());
         assert!(first_word("These names.").is_some());
         assert!(first_word("Items of a list.").is_none());
+    }
+
+    #[test]
+    fn later_paragraphs_of_documentation_begin_with_a_noun_or_a_verb() {
+        assert!(pronoun("Its replay interleaves.").is_some());
+        assert!(pronoun("This returns.").is_some());
+        assert!(pronoun("One of the items.").is_none());
+        assert!(pronoun("Items of a list.").is_none());
     }
 
     #[test]

@@ -18,7 +18,9 @@ pub(super) struct Passage {
 pub(super) enum Kind {
     /// First paragraph of a documentation comment, on a function or on another item.
     Doc { function: bool },
-    /// A comment, or a later paragraph of a documentation comment.
+    /// Later paragraph or list item of a documentation comment.
+    Details,
+    /// A comment.
     Comment,
     /// A string literal, of an error or for another purpose.
     Text { error: bool },
@@ -100,7 +102,7 @@ fn documented(lines: Vec<(usize, &str)>, function: bool) -> Vec<Passage> {
         .map(|(position, (line, text))| {
             let kind = match position {
                 0 => Kind::Doc { function },
-                _ => Kind::Comment,
+                _ => Kind::Details,
             };
             Passage { line, kind, text }
         })
@@ -128,6 +130,7 @@ pub(super) fn rust(source: &str) -> Vec<Passage> {
                             function: documents_function(&tokens[index + 1..]),
                         },
                         "//!" if position == 0 => Kind::Doc { function: false },
+                        "///" | "//!" => Kind::Details,
                         _ => Kind::Comment,
                     };
                     passages.push(Passage { line, kind, text });
@@ -281,7 +284,7 @@ mod tests {
             "/// Returns a\n/// name.\n///\n/// Long.\npub async fn name() {}\n// A note.\n";
         let expected = vec![
             (1, Kind::Doc { function: true }, "Returns a name.".into()),
-            (4, Kind::Comment, "Long.".into()),
+            (4, Kind::Details, "Long.".into()),
             (6, Kind::Comment, "A note.".into()),
         ];
         assert_eq!(found(source), expected);

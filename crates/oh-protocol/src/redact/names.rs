@@ -216,7 +216,7 @@ pub fn is_secret_name(name: &str) -> bool {
 }
 
 /// Returns whether all values in a map with this name must be hidden, while its keys may be shown.
-/// This applies to headers, environment variables, cookies, and the `input` and `ctx` fields of
+/// True for headers, environment variables, cookies, and the `input` and `ctx` fields of
 /// validation errors, which repeat the input.
 pub fn is_private_map(name: &str) -> bool {
     let words = words(name);

@@ -1,8 +1,8 @@
 //! The legacy socket: signals changes of the log, and delivers transient events.
 //!
-//! Its replay and its live events interleave, repeat and have no `seq`. Therefore persisted events
-//! are never taken from it: they are on disk before they are published, and REST returns them in
-//! log order.
+//! The replay and the live events of the legacy socket interleave, repeat and have no `seq`.
+//! Therefore persisted events are never taken from it: they are on disk before they are published,
+//! and REST returns them in log order.
 
 use bytes::Bytes;
 use oh_protocol::{Event, event::Payload};

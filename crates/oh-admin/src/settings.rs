@@ -49,11 +49,12 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) if nothing would change, or if a
-    /// value contains the server's mask, for example because it was read with `get`. Returns
-    /// [`Validation`](crate::ErrorKind::Validation) if the server rejects a value; the server does
-    /// not name it. Returns [`NotFound`](crate::ErrorKind::NotFound) for a profile that does not
-    /// exist, and another error if the request fails.
+    /// - [`InvalidInput`](crate::ErrorKind::InvalidInput) if nothing would change, or if a value
+    ///   contains the server's mask, for example because it was read with `get`.
+    /// - [`Validation`](crate::ErrorKind::Validation) if the server rejects a value; the server
+    ///   does not name it.
+    /// - [`NotFound`](crate::ErrorKind::NotFound) for a profile that does not exist.
+    /// - Another error if the request fails.
     pub fn update(&self, change: UpdateSettings) -> Request<Stored> {
         self.admin.send("change the settings", change)
     }

@@ -32,6 +32,10 @@ pub struct Workspace {
 impl Workspace {
     /// Creates a workspace for `directory`, an absolute path on the server of `client`.
     ///
+    /// The path is not checked here. With a relative directory, operations on relative paths and
+    /// commands return [`InvalidInput`](crate::ErrorKind::InvalidInput) and send nothing; a
+    /// conversation would work below the directory in which the server was started.
+    ///
     /// The workspace's commands share a socket with those of its clones and of all workspaces made
     /// from it. Clone one workspace rather than creating many: the server accepts only fifty
     /// sockets.
@@ -46,7 +50,7 @@ impl Workspace {
 
     /// Returns the same directory as the workspace of a conversation.
     ///
-    /// Its commands have a separate history, and the server rejects paths outside the
+    /// Commands in a conversation have a separate history, and the server rejects paths outside the
     /// conversation's workspace. The server has no socket for such commands, so their end is
     /// detected by polling: at most a fifth of their duration late, and at most 2 s late.
     #[must_use]

@@ -62,12 +62,12 @@ impl AgentRequests {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::PendingConfirmation`] while an action waits for approval;
-    /// [`ErrorKind::Conflict`] while a run is in progress, or if the agent has no condenser;
-    /// [`ErrorKind::Ambiguous`] if the connection failed, or a gateway gave up waiting for the
-    /// server, and the log does not show the condensation; [`ErrorKind::Timeout`] if the standing
-    /// of the conversation cannot be determined in time; other kinds if the model or the request
-    /// fails.
+    /// - [`ErrorKind::PendingConfirmation`] while an action waits for approval.
+    /// - [`ErrorKind::Conflict`] while a run is in progress, or if the agent has no condenser.
+    /// - [`ErrorKind::Ambiguous`] if the connection failed, or a gateway gave up waiting for the
+    ///   server, and the log does not show the condensation.
+    /// - [`ErrorKind::Timeout`] if the standing of the conversation cannot be determined in time.
+    /// - Other kinds if the model or the request fails.
     ///
     /// # Cancel safety
     ///

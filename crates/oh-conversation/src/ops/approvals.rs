@@ -140,14 +140,15 @@ impl Approvals {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::Conflict`] if other actions are waiting, or these were answered
-    /// already; [`ErrorKind::NothingPending`] if the list is empty and nothing waits;
-    /// [`ErrorKind::Ambiguous`] if the connection failed, or a gateway gave up waiting for the
-    /// server, and the log does not show whether the server accepted the answer;
-    /// [`ErrorKind::Timeout`] if the state of the conversation cannot be determined in time, or
-    /// an earlier request of this process that could approve has no response yet;
-    /// [`ErrorKind::RateLimited`] if the server accepts no more runs. In every case but
-    /// `Ambiguous`, nothing was approved.
+    /// - [`ErrorKind::Conflict`] if other actions are waiting, or these were answered already.
+    /// - [`ErrorKind::NothingPending`] if the list is empty and nothing waits.
+    /// - [`ErrorKind::Ambiguous`] if the connection failed, or a gateway gave up waiting for the
+    ///   server, and the log does not show whether the server accepted the answer.
+    /// - [`ErrorKind::Timeout`] if the state of the conversation cannot be determined in time, or
+    ///   an earlier request of this process that could approve has no response yet.
+    /// - [`ErrorKind::RateLimited`] if the server accepts no more runs.
+    ///
+    /// In every case but `Ambiguous`, nothing was approved.
     ///
     /// # Cancel safety
     ///

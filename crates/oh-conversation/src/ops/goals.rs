@@ -160,14 +160,14 @@ fn goal_of(event: &Event) -> Option<GoalStatus> {
 ///
 /// # Errors
 ///
-/// Returns [`ErrorKind::Conflict`] while a run or another goal is in progress, and under a
-/// [policy](crate::Approvals::set_policy) that may ask for approval: when an action waits, the
-/// server starts the goal's next round, which executes the action.
-/// Returns [`ErrorKind::PendingConfirmation`] while an action waits for approval, and
-/// [`ErrorKind::InvalidInput`] for an empty objective or zero rounds. Returns
-/// [`ErrorKind::Ambiguous`] if the connection failed, or a gateway gave up waiting for the server,
-/// and the log does not show the goal. Returns [`ErrorKind::RateLimited`] if the server accepts no
-/// more runs.
+/// - [`ErrorKind::Conflict`] while a run or another goal is in progress, and under a
+///   [policy](crate::Approvals::set_policy) that may ask for approval: when an action waits, the
+///   server starts the goal's next round, which executes the action.
+/// - [`ErrorKind::PendingConfirmation`] while an action waits for approval.
+/// - [`ErrorKind::InvalidInput`] for an empty objective or zero rounds.
+/// - [`ErrorKind::Ambiguous`] if the connection failed, or a gateway gave up waiting for the
+///   server, and the log does not show the goal.
+/// - [`ErrorKind::RateLimited`] if the server accepts no more runs.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is started until it is awaited"]
 pub struct StartGoal {

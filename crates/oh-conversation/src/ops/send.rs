@@ -23,12 +23,13 @@ use crate::{
 ///
 /// # Errors
 ///
-/// Returns [`ErrorKind::PendingConfirmation`] while an action waits for approval;
-/// [`ErrorKind::InvalidInput`] for an empty message, and [`ErrorKind::NoVision`] for an image that
-/// the model does not support. In these cases nothing was sent. Returns [`ErrorKind::Ambiguous`] if
-/// the connection failed, or a gateway gave up waiting for the server, and the log does not show
-/// the message. Returns [`ErrorKind::RateLimited`] with [`and_run`](Self::and_run) if the server
-/// accepts no more runs; the message is saved in that case.
+/// - [`ErrorKind::PendingConfirmation`] while an action waits for approval. Nothing was sent.
+/// - [`ErrorKind::InvalidInput`] for an empty message. Nothing was sent.
+/// - [`ErrorKind::NoVision`] for an image that the model does not support. Nothing was sent.
+/// - [`ErrorKind::Ambiguous`] if the connection failed, or a gateway gave up waiting for the
+///   server, and the log does not show the message.
+/// - [`ErrorKind::RateLimited`] with [`and_run`](Self::and_run) if the server accepts no more runs;
+///   the message is saved in that case.
 ///
 /// # Cancel safety
 ///

@@ -287,13 +287,16 @@ impl LocalServerBuilder {
     ///
     /// # Errors
     ///
-    /// Returns an error if the environment is not available (see [`Provisioner::provision`]), a
-    /// setting is invalid, the port is taken, or the server is older than this crate supports
-    /// ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)). Returns
-    /// [`ErrorKind::Died`](crate::ErrorKind::Died) if the server ends, and
-    /// [`ErrorKind::NotReady`](crate::ErrorKind::NotReady) if it does not become ready in time.
-    /// Both errors include the last lines of the server's log. Everything that was started is
-    /// cleaned up.
+    /// - The errors of [`Provisioner::provision`] if the environment is not available.
+    /// - [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if a setting is invalid, and
+    ///   [`ErrorKind::PortTaken`](crate::ErrorKind::PortTaken).
+    /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the server is older than this
+    ///   crate supports.
+    /// - [`ErrorKind::Died`](crate::ErrorKind::Died) if the server ends, and
+    ///   [`ErrorKind::NotReady`](crate::ErrorKind::NotReady) if it does not become ready in time.
+    ///   Both errors include the last lines of the server's log.
+    ///
+    /// Everything that was started is cleaned up.
     pub async fn start(self) -> Result<LocalServer> {
         LocalServer::start(self.settings, self.template).await
     }

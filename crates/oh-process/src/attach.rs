@@ -95,7 +95,7 @@ impl Attach {
             return Ok(AttachedServer { client, info });
         };
         let why = match error.status().map(|status| status.as_u16()) {
-            Some(401) => "rejected the session key; create the client with the server's key",
+            Some(401) => "rejected the session key",
             Some(403) => "or a gateway in front of it does not permit requests",
             Some(503) => "is dormant: activate it first",
             _ => "did not accept a request",

@@ -230,6 +230,25 @@ async fn the_newer_policy_of_this_program_is_set_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_policy_that_asks_is_set_again_after_another_program_has_lifted_it() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    let approvals = conversation.approvals();
+    soon(approvals.set_policy(ConfirmationPolicy::always()))
+        .await
+        .unwrap();
+    let (seq, event) = policy(&mock, "NeverConfirm");
+    dial.durable(seq, &event).await.unwrap();
+    until(|| conversation.events().len() == 1).await;
+    let dial = reconnected(&mock, &mut dials, dial).await;
+    state(&dial, "idle", "NeverConfirm").await;
+    until(|| conversation.link() == Link::Live).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(mock.seen("POST /confirmation_policy"), 2);
+    let bodies = mock.bodies();
+    assert!(bodies[1].contains("AlwaysConfirm"), "{bodies:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cut_connection_does_not_replace_the_newer_analyzer_of_another_program() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     let analyzer = Some(SecurityAnalyzer::llm());

@@ -43,6 +43,19 @@ impl Conversation {
         }
     }
 
+    /// Waits until the mirror has the server's newest event, within the time limit for unclear
+    /// answers.
+    pub(crate) async fn up_to_date_soon(&self) -> Result<()> {
+        let limit = self.limits().answer;
+        match timeout(limit, self.unless_ended(self.up_to_date())).await {
+            Ok(current) => current,
+            Err(_) => {
+                let what = format!("the server's newest event could not be read within {limit:?}");
+                Err(self.timed_out(what).advise("nothing was sent"))
+            }
+        }
+    }
+
     /// Repeats a request until it succeeds, cannot succeed any more, or the link has ended. The
     /// caller sets the time limit.
     pub(crate) async fn insist<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {

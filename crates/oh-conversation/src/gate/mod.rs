@@ -10,9 +10,7 @@ pub(crate) mod pending;
 
 use std::collections::HashSet;
 
-use oh_protocol::{
-    Event, ExecutionStatus, Payload, config::ConfirmationPolicy, event::StateChange,
-};
+use oh_protocol::{Event, ExecutionStatus, Payload, event::StateChange};
 use oh_transport::ErrorKind as Wire;
 use tokio::time::timeout;
 
@@ -24,8 +22,12 @@ use crate::{
     Conversation, Error, PendingAction, Result,
     link::restore::{is_settled, restore},
     mirror::{
-        Mirror, answered::Shown, head::STATE_UPDATE, held::Held, lineage::Lineage,
-        restored::may_ask,
+        Mirror,
+        answered::Shown,
+        head::STATE_UPDATE,
+        held::Held,
+        lineage::Lineage,
+        restored::{asks_by, may_ask},
     },
 };
 
@@ -318,9 +320,4 @@ fn was_asked_for(mirror: &Mirror, held: &Held, action: &str) -> bool {
     // The server logs that actions wait directly after it has logged the actions.
     let since = held.log.range(held.asked.unwrap_or(0)..held.log.end());
     mirror.answered.was_asked(action) || !since.rev().any(|event| event.id() == action)
-}
-
-/// Returns whether a policy may ask for approval.
-pub(crate) fn asks_by(policy: &ConfirmationPolicy) -> bool {
-    serde_json::to_value(policy).map_or(true, |policy| policy["kind"] != "NeverConfirm")
 }

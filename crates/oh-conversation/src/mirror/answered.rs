@@ -21,6 +21,8 @@ pub(crate) struct Answered {
     /// Held from the check for waiting actions until the dependent request has been answered, so
     /// that two answers of one process cannot cross.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Held while a goal starts, and while a policy that may ask is set: they exclude each other.
+    goal: Arc<tokio::sync::Mutex<()>>,
     approved: Mutex<Option<Approved>>,
     /// The actions that this process is rejecting.
     rejecting: Mutex<HashSet<Box<str>>>,
@@ -111,6 +113,11 @@ impl Answered {
     /// Waits for the right to check and send, which ends when the guard is dropped.
     pub(crate) async fn lock_turn(&self) -> OwnedMutexGuard<()> {
         self.turn.clone().lock_owned().await
+    }
+
+    /// Waits for the right to start a goal, or to set a policy that may ask.
+    pub(crate) async fn lock_goal(&self) -> OwnedMutexGuard<()> {
+        self.goal.clone().lock_owned().await
     }
 
     /// Reports that the server has accepted a run when the log had this many events.

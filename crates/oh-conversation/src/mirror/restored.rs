@@ -49,7 +49,7 @@ impl Restored {
     pub(crate) fn policy(&self, held: &Held) -> Option<ConfirmationPolicy> {
         let ours = self.lock().policy.clone()?;
         let newer = held.changes.since(Part::Policy, ours.since);
-        let newer = newer.filter(|newer| differs(&ours.value, &newer.value));
+        let newer = newer.filter(|newer| is_other_policy(&ours.value, &newer.value));
         match newer.filter(|newer| may_ask(&newer.value)) {
             None => Some(ours.value),
             // A value that cannot be decoded cannot be set again either.
@@ -77,9 +77,29 @@ pub(crate) fn may_ask(policy: &Json) -> bool {
     kind.is_some_and(|kind| *kind != *"NeverConfirm")
 }
 
+/// Returns whether a policy may ask for approval.
+pub(crate) fn asks_by(policy: &ConfirmationPolicy) -> bool {
+    serde_json::to_value(policy).map_or(true, |policy| policy["kind"] != "NeverConfirm")
+}
+
+/// Returns whether a reported policy is another than this one. A field that only one of them has
+/// makes the policies differ, because the field may decide whether the server asks.
+pub(crate) fn is_other_policy(ours: &ConfirmationPolicy, reported: &Json) -> bool {
+    let mut ours = serde_json::to_value(ours).unwrap_or_default();
+    if ours["kind"] == "ConfirmRisky"
+        && let Some(fields) = ours.as_object_mut()
+    {
+        // The server's default, which its reports include.
+        fields
+            .entry("confirm_unknown")
+            .or_insert_with(|| true.into());
+    }
+    ours != reported.to_value()
+}
+
 /// Returns whether a reported setting is another than this one. Fields that this one leaves to the
 /// server's defaults are not compared.
-pub(crate) fn differs(ours: &impl Serialize, reported: &Json) -> bool {
+fn differs(ours: &impl Serialize, reported: &Json) -> bool {
     let ours = serde_json::to_value(ours).unwrap_or_default();
     let reported = reported.to_value();
     match ours.as_object() {
@@ -111,15 +131,15 @@ mod tests {
     fn a_policy_differs_by_any_of_its_fields() {
         let risky = r#"{"kind":"ConfirmRisky","threshold":"HIGH","confirm_unknown":true}"#;
         let risky = reported(risky);
-        assert!(!differs(
-            &ConfirmationPolicy::risky(SecurityRisk::High),
-            &risky
-        ));
-        assert!(differs(
-            &ConfirmationPolicy::risky(SecurityRisk::Low),
-            &risky
-        ));
-        assert!(differs(&ConfirmationPolicy::always(), &risky));
+        let high = ConfirmationPolicy::risky(SecurityRisk::High);
+        let low = ConfirmationPolicy::risky(SecurityRisk::Low);
+        assert!(!is_other_policy(&high, &risky));
+        assert!(is_other_policy(&low, &risky));
+        assert!(is_other_policy(&ConfirmationPolicy::always(), &risky));
+        let unknown = r#"{"kind":"ConfirmRisky","threshold":"HIGH","confirm_unknown":false}"#;
+        let unknown = reported(unknown);
+        assert!(is_other_policy(&high, &unknown), "a default is a value too");
+        assert!(!is_other_policy(&high.confirm_unknown(false), &unknown));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::{
     Conversation, Error, ErrorKind, Link, PendingAction, Request, Result,
     gate::{self, Standing},
-    mirror::Mirror,
+    mirror::{Mirror, restored::asks_by},
     run::ran_since,
 };
 
@@ -168,7 +168,7 @@ impl Approvals {
             let call = calls::events::Respond::accept(conversation.id());
             let ids: HashSet<Box<str>> = actions.iter().map(|action| action.id().into()).collect();
             let (noted, approved) = (answered.clone(), ids.clone());
-            let note = move || noted.approve(approved, from);
+            let note = async move { noted.approve(approved, from) };
             let mut sent = turn.send_then(conversation.client(), call, note);
             match conversation.answer(&mut sent).await {
                 Ok(()) => {}
@@ -213,7 +213,7 @@ impl Approvals {
             let call = calls::events::Respond::reject(conversation.id(), reason);
             // The request keeps them rejected too, in case the caller drops this future.
             let held = rejecting.clone();
-            let mut sent = turn.send_then(conversation.client(), call, move || drop(held));
+            let mut sent = turn.send_then(conversation.client(), call, async move { drop(held) });
             let sent = conversation.answer(&mut sent).await;
             match sent {
                 Ok(()) => {
@@ -277,7 +277,12 @@ impl Approvals {
     /// # Errors
     ///
     /// Returns an error if the request fails. If the server rejects the policy, the previous policy
-    /// stays; after any other failure the new policy is set again before the next run. Returns
+    /// stays; after any other failure the new policy is set again before the next run.
+    ///
+    /// A policy that may ask is not set again while a goal is in progress: a run or an approval
+    /// then fails with [`ErrorKind::Conflict`].
+    ///
+    /// Returns
     /// [`ErrorKind::Conflict`] for a policy that may ask while a [goal](crate::Goals) is in
     /// progress: the server would execute the actions in the goal's next round, without approval.
     ///
@@ -288,18 +293,22 @@ impl Approvals {
     pub fn set_policy(&self, policy: ConfirmationPolicy) -> Request<()> {
         let conversation = self.conversation.clone();
         Request::new(async move {
-            // Until the response, no goal of this process starts.
-            let turn = match gate::asks_by(&policy) {
-                true => Some(conversation.turn().await?),
+            // Until the response, no goal of this process starts. A run without a response does not
+            // delay the policy.
+            let no_goal = match asks_by(&policy) {
+                true => {
+                    let lock = async { Ok(conversation.mirror().answered.lock_goal().await) };
+                    Some(conversation.unless_ended(lock).await?)
+                }
                 false => None,
             };
-            if turn.is_some() && conversation.pursues_goal().await? {
+            if no_goal.is_some() && conversation.pursues_goal().await? {
                 let what = "a goal is in progress, and would execute actions without the approval \
                             that this policy asks for";
                 let error = Error::new(ErrorKind::Conflict, conversation.id(), what);
                 return Err(error.advise("stop the goal first"));
             }
-            conversation.set_policy_in(turn, policy).await
+            conversation.set_policy_in(no_goal, policy).await
         })
     }
 

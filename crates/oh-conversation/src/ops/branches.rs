@@ -36,6 +36,9 @@ impl Branches {
     /// [`ErrorKind::Conflict`] while a run or a [goal](crate::Goals) is in progress: it would
     /// execute the open actions of the other branch without approval. Returns
     /// [`ErrorKind::Timeout`] if the standing of the conversation cannot be determined in time.
+    ///
+    /// The request is sent once. Returns [`ErrorKind::Ambiguous`] if the connection failed, or a
+    /// gateway gave up waiting for the server, and the server does not report this head.
     pub fn navigate(&self, event_id: impl Into<String>) -> Request<()> {
         let event_id = event_id.into();
         let call = Navigate::to(self.conversation.id(), event_id.clone());
@@ -60,7 +63,20 @@ impl Branches {
             conversation.check_before_navigation().await?;
             let moved = conversation.clone();
             let sent = tokio::spawn(async move {
-                moved.call_naming("navigate", &call).await?;
+                // Not repeated: a run of another program may have started after the check.
+                let answer = moved.client().call(&call).single_attempt().await;
+                match answer {
+                    Err(error) if error.is_unclear() => {
+                        moved.look_at_head().await?;
+                        if moved.known_head().0 != head {
+                            return Err(Error::ambiguous(moved.id(), "moved the head", error));
+                        }
+                    }
+                    answer => {
+                        let named = |error| Error::naming(moved.id(), "navigate", error);
+                        answer.map_err(named)?;
+                    }
+                }
                 moved.navigated(head);
                 drop(turn);
                 Ok(())

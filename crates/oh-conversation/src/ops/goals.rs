@@ -4,6 +4,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::{
     Conversation, Cursor, Error, ErrorKind, EventStream, Request, Result,
+    link::restore::is_active,
     mirror::changes::Part,
     request::{Polled, operation},
 };
@@ -275,6 +277,9 @@ impl Conversation {
         C::Output: 'static,
     {
         let turn = self.turn_to_step("a goal").await?;
+        // Held until the log shows the goal, by the request too.
+        let lock = Arc::new(self.goal_soon().await?);
+        self.up_to_date_soon().await?;
         if self.policy_may_ask() {
             let what = "the confirmation policy may ask for approval, and a goal would execute the \
                         actions without it";
@@ -285,10 +290,17 @@ impl Conversation {
             let held = self.mirror().read();
             (Cursor::after(held.cursor), held.log.end())
         };
-        let mut sent = turn.send(self.client(), call);
+        // A policy that is set next has to find the goal in the log.
+        let (weak, goal) = (self.downgrade(), lock.clone());
+        let begun = async move {
+            if let Some(this) = weak.upgrade() {
+                this.has_begun_goal(held).await;
+            }
+            drop(goal);
+        };
+        let mut sent = turn.send_then(self.client(), call, begun);
         match self.answer(&mut sent).await {
-            // A policy that is set next has to find the goal in the log.
-            Ok(_) => _ = self.has_begun_goal(held).await,
+            Ok(_) => {}
             Err(error) if error.is_unclear() => {
                 if !self.has_begun_goal(held).await {
                     return Err(Error::ambiguous(self.id(), "started the goal", error));
@@ -296,6 +308,7 @@ impl Conversation {
             }
             Err(error) => return Err(Error::transport(self.id(), what, error)),
         }
+        drop(lock);
         Ok(Goal {
             conversation: self.clone(),
             from,
@@ -316,7 +329,6 @@ impl Conversation {
     /// Returns whether a goal is in progress, as of the server's newest event.
     pub(crate) async fn pursues_goal(&self) -> Result<bool> {
         let goal = self.newest_change(Part::Goal).await?;
-        let active = goal.and_then(|goal| goal.get("active"));
-        Ok(active.is_some_and(|active| active.as_str() == "true"))
+        Ok(goal.is_some_and(|goal| is_active(&goal)))
     }
 }

@@ -6,6 +6,7 @@ use oh_protocol::{
     config::{ConfirmationPolicy, Llm, SecurityAnalyzer},
 };
 use oh_transport::ErrorKind as Wire;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::{
     Conversation, Error, Request, Result,
@@ -168,10 +169,10 @@ impl Conversation {
         self.set_policy_in(None, policy).await
     }
 
-    /// Sets a policy. The turn ends with the response.
+    /// Sets a policy. The lock ends with the response.
     pub(crate) async fn set_policy_in(
         &self,
-        turn: Option<turn::Turn>,
+        no_goal: Option<OwnedMutexGuard<()>>,
         policy: ConfirmationPolicy,
     ) -> Result<()> {
         let call = calls::SetConfirmationPolicy::new(self.id(), policy.clone());
@@ -179,7 +180,7 @@ impl Conversation {
             let value = policy;
             set.policy = Some(Chosen { value, since });
         };
-        self.set_again_later("set the confirmation policy", call, change, turn)
+        self.set_again_later("set the confirmation policy", call, change, no_goal)
             .await
     }
 
@@ -190,7 +191,7 @@ impl Conversation {
         what: &str,
         call: C,
         change: impl FnOnce(&mut Set, usize),
-        approvals: Option<turn::Turn>,
+        no_goal: Option<OwnedMutexGuard<()>>,
     ) -> Result<()>
     where
         C: Call<Output = ()> + 'static,
@@ -213,7 +214,7 @@ impl Conversation {
         };
         let client = self.client().clone();
         let mut sent = tokio::spawn(async move {
-            let answer = client.call(&call).await;
+            let answer = client.call(&call).single_attempt().await;
             let mut set = mirror.restored.lock();
             match &answer {
                 Ok(()) if settled => set.connection = connection,
@@ -221,11 +222,18 @@ impl Conversation {
                 _ => {}
             }
             drop(set);
-            drop((turn, approvals));
+            drop((turn, no_goal));
             answer
         });
-        let answer = turn::answer(&mut sent).await;
-        answer.map_err(|error| Error::transport(self.id(), what, error))
+        match turn::answer(&mut sent).await {
+            // Another program may have changed the setting since, so the request is not repeated
+            // blindly.
+            Err(error) if error.is_transient() => match self.restore_soon().await {
+                Ok(()) => Ok(()),
+                Err(_) => Err(Error::transport(self.id(), what, error)),
+            },
+            answer => answer.map_err(|error| Error::transport(self.id(), what, error)),
+        }
     }
 }
 

@@ -117,7 +117,7 @@ impl Conversation {
             }
             let call = calls::conversations::Run::new(id);
             let noted = self.mirror().answered.clone();
-            let note = move || noted.start(sent.events);
+            let note = async move { noted.start(sent.events) };
             let mut request = turn.send_then(self.client(), call, note);
             let answer = tokio::select! {
                 biased;

@@ -1,6 +1,6 @@
 //! Requests that could approve a pending action: each is sent once, and one at a time.
 
-use std::time::Duration;
+use std::{future::ready, time::Duration};
 
 use oh_protocol::Call;
 use oh_transport::{Client, Error, ErrorKind, Result};
@@ -31,16 +31,16 @@ impl Turn {
         C: Call + 'static,
         C::Output: 'static,
     {
-        self.send_then(client, call, || ())
+        self.send_then(client, call, ready(()))
     }
 
-    /// Does the same as [`send`](Self::send), and calls `done` after a successful response, before
+    /// Does the same as [`send`](Self::send), and awaits `done` after a successful response, before
     /// the turn ends.
     pub(crate) fn send_then<C>(
         self,
         client: &Client,
         call: C,
-        done: impl FnOnce() + Send + 'static,
+        done: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<Result<C::Output>>
     where
         C: Call + 'static,
@@ -50,7 +50,7 @@ impl Turn {
         tokio::spawn(async move {
             let answer = client.call(&call).timeout(LONGEST).single_attempt().await;
             if answer.is_ok() {
-                done();
+                done.await;
             }
             drop(self);
             answer
@@ -76,6 +76,21 @@ impl Conversation {
                 Err(Error::new(ErrorKind::Interrupted, what))
             }
         }
+    }
+
+    /// Waits for the right to start a goal, with the time limit for unclear answers: a policy that
+    /// is being set may wait for a tool.
+    pub(crate) async fn goal_soon(&self) -> crate::Result<OwnedMutexGuard<()>> {
+        let limit = self.limits().answer;
+        let lock = async { Ok(self.mirror().answered.lock_goal().await) };
+        let goal = time::timeout(limit, self.unless_ended(lock)).await;
+        goal.unwrap_or_else(|_| {
+            let what = format!(
+                "another goal of this process, or a policy that may ask, has had no response for \
+                 {limit:?}"
+            );
+            Err(self.timed_out(what).advise("nothing was sent"))
+        })
     }
 
     /// Waits for the turn to send an answer, with the time limit for unclear answers: a response

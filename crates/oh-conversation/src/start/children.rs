@@ -65,6 +65,9 @@ impl Deref for Child {
 /// effect may ask for approval and was [set](crate::Approvals::set_policy) after the creation.
 /// Instead, create another conversation with this policy, or create the parent with it.
 ///
+/// Returns [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), and sends nothing, if the newest
+/// event cannot be read in time.
+///
 /// Returns [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on servers without child
 /// conversations, [`ErrorKind::RateLimited`](crate::ErrorKind::RateLimited) if the server accepts
 /// no more runs, and other kinds if it rejects the request: a worktree needs a repository with a
@@ -141,6 +144,8 @@ impl Conversation {
     /// Checks that a child, which the server runs under the policy of the parent's creation, needs
     /// no approval that this policy does not ask for.
     async fn check_before_child(&self) -> Result<()> {
+        // Another program may have set a policy that has not arrived yet.
+        self.up_to_date_soon().await?;
         if !self.policy_may_ask() {
             return Ok(());
         }

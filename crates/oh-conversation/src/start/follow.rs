@@ -7,7 +7,7 @@ use oh_transport::Client;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    Conversation, Link, Origin, Request, Result, link::shared::Shared, ops::dispatch,
+    ClientTool, Conversation, Link, Origin, Request, Result, link::shared::Shared, ops::dispatch,
     start::options::Following,
 };
 
@@ -44,12 +44,17 @@ impl Conversation {
             conversation.linked().await?;
         }
         conversation.know_what_waits().await?;
-        if !tools.is_empty() {
-            let new = matches!(conversation.origin(), Origin::Created);
-            let dispatch = dispatch::start(&conversation, tools, new, resume_tools);
-            conversation.set_dispatch(dispatch);
-        }
+        conversation.execute_tools(tools, resume_tools);
         Ok(conversation)
+    }
+
+    /// Executes these client tools when the agent calls them. `resume`: also executes the calls in
+    /// the history that have no result.
+    pub(crate) fn execute_tools(&self, tools: Vec<ClientTool>, resume: bool) {
+        if !tools.is_empty() {
+            let new = matches!(self.origin(), Origin::Created);
+            self.set_dispatch(dispatch::start(self, tools, new, resume));
+        }
     }
 
     /// Waits until the mirror has every event that the server has now: asks for the newest one

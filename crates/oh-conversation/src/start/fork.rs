@@ -9,7 +9,6 @@ use oh_protocol::{
 
 use crate::{
     Branches, Conversation, Error, Origin, Result,
-    client_tools::Dispatch,
     request::{Polled, operation},
     start::options::Following,
 };
@@ -62,6 +61,8 @@ impl Conversation {
 ///
 /// Returns [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the log does not have the event
 /// to copy up to, and [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if the id is taken.
+/// Returns [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), and makes no copy, if the newest
+/// event of the original cannot be read in time.
 /// Returns [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous) if the response was lost and the
 /// server does not show whether the copy was made. In this case, and if the copy was made and a
 /// later step fails, the error's [`conversation_id`](crate::Error::conversation_id) is the copy's.
@@ -143,15 +144,15 @@ impl ForkConversation {
 
 impl ForkConversation {
     async fn make(self) -> Result<Conversation> {
-        let info = self.copy().await?;
         let original = &self.conversation;
+        // The policy and the waiting actions, as of the newest event, also apply to the copy.
+        original.up_to_date_soon().await?;
+        let info = self.copy().await?;
         let copy_id = info.id();
-        let dispatch = original.client_tools();
         let following = Following {
             link: original.link_options().clone(),
-            tools: dispatch.map_or_else(Vec::new, |dispatch| dispatch.tools().to_vec()),
-            resume_tools: dispatch.is_some_and(Dispatch::resumes),
             delete_on_close: original.deletes_on_close(),
+            ..Following::default()
         };
         let policy = original.policy_of_fork();
         let client = original.client().clone();
@@ -182,6 +183,10 @@ impl ForkConversation {
         set_up
             .await
             .map_err(|error: Error| named(error).of_conversation(copy_id))?;
+        // Their results start runs, which need the settings.
+        if let Some(dispatch) = original.client_tools() {
+            copy.execute_tools(dispatch.tools().to_vec(), dispatch.resumes());
+        }
         Ok(copy)
     }
 }

@@ -1,14 +1,27 @@
 //! Tests of forks: what they inherit, and how a fork with a lost answer is found.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use oh_conversation::{Conversation, Cursor, ErrorKind, RunStatus};
-use oh_protocol::{ConversationId, config::ConfirmationPolicy};
-use oh_testkit::{FakeServer, Fault};
+use oh_conversation::{
+    ClientTool, ClientToolCall, Conversation, Cursor, ErrorKind, Link, RunStatus,
+};
+use oh_protocol::{
+    ConversationId,
+    calls::conversations::SetConfirmationPolicy,
+    config::{Agent, ConfirmationPolicy, Llm},
+};
+use oh_testkit::{FakeServer, Fault, Script, Step};
 use oh_transport::Client;
-use tokio::time::timeout;
+use serde_json::json;
+use tokio::time::{sleep, timeout};
 
-use crate::policies::acts;
+use crate::{mock::Place, policies::acts};
 
 const FORK: &str = "/api/conversations/{id}/fork";
 const SOON: Duration = Duration::from_secs(30);
@@ -131,4 +144,79 @@ async fn an_action_that_waits_in_the_original_also_waits_in_a_copy() {
     assert_eq!(outcome.status(), RunStatus::WaitingForConfirmation);
     assert_eq!(copy.approvals().pending(), waiting);
     assert!(server.executed().is_empty(), "{:?}", server.executed());
+}
+
+#[tokio::test]
+async fn a_fork_has_the_policy_that_has_not_arrived_in_the_original() {
+    let script = Script::new()
+        .step(Step::call("terminal", json!({"command": "echo one"})))
+        .finish("Done.");
+    let server = FakeServer::builder().script(script).start().await.unwrap();
+    let conversation = attached(&server).await;
+    conversation.send("Go.").await.unwrap();
+    server.inject(Fault::status(502).on("/sockets/session/{id}"));
+    let fake = server.conversation(conversation.id()).unwrap();
+    fake.cut_sockets();
+    while conversation.link() != Link::Connecting {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let set = SetConfirmationPolicy::new(fake.id(), ConfirmationPolicy::always());
+    server.client().unwrap().call(&set).await.unwrap();
+    let fork = timeout(SOON, conversation.branches().fork().into_future());
+    let copy = fork.await.unwrap().unwrap();
+    server.heal();
+    _ = timeout(SOON, copy.run().into_future()).await.unwrap();
+    let executed = server.conversation(copy.id()).unwrap().executed();
+    assert!(executed.is_empty(), "{executed:?}");
+}
+
+#[tokio::test]
+async fn no_result_of_a_client_tool_starts_a_run_of_a_fork_without_its_settings() {
+    let script = Script::new()
+        .step(Step::call("ask", json!({})))
+        .forever(|script| script.finish("Done."));
+    let server = FakeServer::builder().script(script).start().await.unwrap();
+    let answers = Arc::new(AtomicBool::new(false));
+    let tool = {
+        let answers = answers.clone();
+        ClientTool::new("ask", "Asks.", move |_: ClientToolCall| {
+            let answers = answers.load(Ordering::Acquire);
+            async move {
+                if !answers {
+                    std::future::pending::<()>().await;
+                }
+                Ok("An answer.")
+            }
+        })
+    };
+    let place = Place(server.client().unwrap());
+    let llm = || Llm::new("m").api_key("k");
+    let first = Conversation::builder(&place, Agent::new(llm())).client_tool(tool.clone());
+    let first = first.await.unwrap();
+    first.send("Go.").await.unwrap();
+    let run = first.run().timeout(Duration::from_millis(500));
+    _ = run.await.unwrap();
+    first.close().await.unwrap();
+    let original = Conversation::attach(&server.client().unwrap(), first.id())
+        .client_tool(tool)
+        .resume_client_tools()
+        .await
+        .unwrap();
+    sleep(Duration::from_millis(200)).await;
+    answers.store(true, Ordering::Release);
+    let switch = "/api/conversations/{id}/switch_llm";
+    server.inject(Fault::delay(Duration::from_secs(1)).on(switch));
+    let fork = original.branches().fork().llm(llm()).into_future();
+    let copy = timeout(SOON, fork).await.unwrap().unwrap();
+    let of_copy = |path: &str| {
+        let path = format!("{}/{path}", copy.id());
+        let requests = server.requests();
+        let texts = requests.iter().map(|seen| format!("{seen:?}"));
+        texts.map(move |it| it.contains(&path)).collect::<Vec<_>>()
+    };
+    while !of_copy("run").contains(&true) {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let at = |path: &str| of_copy(path).iter().position(|it| *it);
+    assert!(at("switch_llm") < at("run"), "{:?}", server.requests());
 }

@@ -7,6 +7,7 @@ use oh_conversation::{Approvals, Conversation, ErrorKind, Link};
 use oh_protocol::{
     calls::conversations::SetConfirmationPolicy,
     config::{ConfirmationPolicy, SecurityAnalyzer},
+    event::SecurityRisk,
 };
 use oh_testkit::{FakeServer, Fault, Script, Step};
 use oh_transport::{Error, ErrorKind as Wire};
@@ -212,6 +213,26 @@ async fn a_cut_connection_does_not_replace_the_newer_policy_of_another_program()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_policy_is_set_again_if_the_server_has_another_value_for_a_default() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    let policy = ConfirmationPolicy::risky(SecurityRisk::High);
+    soon(conversation.approvals().set_policy(policy))
+        .await
+        .unwrap();
+    let set = json!({"kind": "ConfirmRisky", "threshold": "HIGH", "confirm_unknown": true});
+    let (seq, event) = change(&mock, "confirmation_policy", set);
+    dial.durable(seq, &event).await.unwrap();
+    // The server restarts: the policy of the creation does not ask for unknown risks.
+    let dial = reconnected(&mock, &mut dials, dial).await;
+    let mut event = full_state("idle");
+    event["value"]["confirmation_policy"] =
+        json!({"kind": "ConfirmRisky", "threshold": "HIGH", "confirm_unknown": false});
+    let frame = json!({"type": "transient", "event": event});
+    dial.peer.text(frame.to_string()).await.unwrap();
+    until(|| mock.seen("POST /confirmation_policy") == 2).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_newer_policy_of_this_program_is_set_again() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     let approvals = conversation.approvals();
@@ -265,6 +286,43 @@ async fn a_cut_connection_does_not_replace_the_newer_analyzer_of_another_program
     until(|| mock.seen("POST /security_analyzer") == 2).await;
     let bodies = mock.bodies();
     assert!(bodies[1].contains("PolicyRail"), "{bodies:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_with_a_lost_response_does_not_replace_the_newer_policy_of_another_program() {
+    for again in [false, true] {
+        let (mock, mut dials, mut dial, conversation) = attached("idle").await;
+        let approvals = conversation.approvals();
+        mock.append("New", &json!({}));
+        mock.slow_down("/events/search", Duration::from_millis(100));
+        let mut sent = 1;
+        let mut setting = None;
+        if again {
+            soon(approvals.set_policy(ConfirmationPolicy::never()))
+                .await
+                .unwrap();
+            mock.plan("/confirmation_policy", Err(Wire::Interrupted));
+            dial = reconnected(&mock, &mut dials, dial).await;
+            state(&dial, "idle", "AlwaysConfirm").await;
+            sent = 2;
+        } else {
+            dial.durable(0, &mock.event(0)).await.unwrap();
+            mock.plan("/confirmation_policy", Err(Wire::Interrupted));
+            setting = Some(tokio::spawn(
+                approvals.set_policy(ConfirmationPolicy::never()),
+            ));
+        }
+        until(|| mock.bodies().len() == sent).await;
+        let (seq, event) = policy(&mock, "AlwaysConfirm");
+        dial.durable(seq, &event).await.unwrap();
+        if let Some(setting) = setting {
+            soon(setting).await.unwrap().unwrap();
+        }
+        sleep(Duration::from_secs(20)).await;
+        let later = &mock.bodies()[sent..];
+        let never = later.iter().any(|body| body.contains("NeverConfirm"));
+        assert!(!never, "again: {again}, {later:?}");
+    }
 }
 
 #[tokio::test]
@@ -394,6 +452,77 @@ async fn a_goal_and_a_policy_that_may_ask_exclude_each_other() {
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     soon(setting).await.unwrap().unwrap();
     assert_eq!(mock.seen("POST /goal"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_waits_for_a_goal_to_start_finds_the_goal() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    mock.slow_down("/goal", Duration::from_secs(1));
+    let goal = tokio::spawn(conversation.goals().start("x").into_future());
+    sleep(Duration::from_millis(500)).await;
+    let always = ConfirmationPolicy::always();
+    let setting = tokio::spawn(conversation.approvals().set_policy(always));
+    // The server logs the goal only after its response.
+    until(|| mock.seen("POST /goal") == 1).await;
+    sleep(Duration::from_secs(1)).await;
+    let goal_event = json!({"active": true, "status": "running", "iteration": 1,
+        "max_iterations": 10, "objective": "x"});
+    let (seq, event) = change(&mock, "goal", goal_event);
+    dial.durable(seq, &event).await.unwrap();
+    let error = soon(setting).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(mock.seen("POST /confirmation_policy"), 0);
+    _ = soon(goal).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_policy_that_may_ask_is_not_set_again_during_a_goal() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    let approvals = conversation.approvals();
+    soon(approvals.set_policy(ConfirmationPolicy::always()))
+        .await
+        .unwrap();
+    // Another program lifts the policy and starts a goal.
+    let (seq, event) = policy(&mock, "NeverConfirm");
+    dial.durable(seq, &event).await.unwrap();
+    let goal = json!({"active": true, "status": "running", "iteration": 1, "max_iterations": 10,
+        "objective": "x"});
+    change(&mock, "goal", goal);
+    let dial = reconnected(&mock, &mut dials, dial).await;
+    state(&dial, "idle", "NeverConfirm").await;
+    until(|| conversation.link() == Link::Live).await;
+    let running = conversation.run().timeout(Duration::from_secs(60));
+    let error = soon(running.into_future()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(mock.seen("POST /confirmation_policy"), 1);
+    assert_eq!(mock.seen("POST /run"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_does_not_wait_for_the_response_to_a_run() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    mock.slow_down("/run", Duration::from_secs(300));
+    let _running = tokio::spawn(conversation.run().into_future());
+    sleep(Duration::from_secs(1)).await;
+    mock.tell(&dial, "running").await;
+    let set = conversation
+        .approvals()
+        .set_policy(ConfirmationPolicy::always());
+    let set = tokio::time::timeout(Duration::from_secs(5), set).await;
+    assert!(set.is_ok_and(|set| set.is_ok()));
+    assert_eq!(mock.seen("POST /confirmation_policy"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_child_is_started_without_a_policy_that_has_not_arrived() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    dial.peer.end(Error::closed(1012, "")).await.unwrap();
+    let _silent = soon(dials.recv()).await.unwrap();
+    policy(&mock, "AlwaysConfirm");
+    let child = conversation.children().start("x").into_future();
+    let error = soon(child).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(mock.seen("POST /children"), 0);
 }
 
 #[tokio::test]

@@ -504,3 +504,27 @@ where
     work(&conversation).await?;
     unreachable!("it should fail")
 }
+
+#[tokio::test(start_paused = true)]
+async fn navigation_with_an_unclear_response_is_not_repeated_during_a_run() {
+    for moved in [false, true] {
+        let (mock, _dials, dial, conversation) = attached("idle").await;
+        let (seq, event) = mock.append("New", &json!({}));
+        dial.durable(seq, &event).await.unwrap();
+        mock.plan("/navigate", Err(Wire::Interrupted));
+        if moved {
+            mock.set_leaf("0");
+        }
+        let navigating = tokio::spawn(conversation.branches().navigate("0"));
+        until(|| mock.seen("POST /navigate") == 1).await;
+        // Another program starts a run.
+        mock.tell(&dial, "running").await;
+        let result = soon(navigating).await.unwrap();
+        let expected = match moved {
+            true => Ok(()),
+            false => Err(ErrorKind::Ambiguous),
+        };
+        assert_eq!(result.map_err(|error| error.kind()), expected);
+        assert_eq!(mock.seen("POST /navigate"), 1);
+    }
+}

@@ -216,9 +216,12 @@ async fn a_cursor_may_be_ahead_of_the_log() {
     let mut now = conversation.subscribe(Cursor::Now);
     let mut numbered = Box::pin(conversation.subscribe(Cursor::After(9)).numbered());
     // The server skips two events that it cannot read.
-    for seq in (10..30).filter(|seq| !(12..14).contains(seq)) {
-        let event = format!(r#"{{"kind":"New","id":"{seq}"}}"#);
-        dial.durable(seq, &event.into()).await.unwrap();
+    mock.lose([12, 13]);
+    for _ in 10..30 {
+        let (seq, event) = mock.append("New", &json!({}));
+        if !mock.is_lost(seq) {
+            dial.durable(seq, &event).await.unwrap();
+        }
     }
     read(&mut ahead, 20..30).await;
     read(&mut now, 10..12).await;
@@ -232,7 +235,6 @@ async fn a_cursor_may_be_ahead_of_the_log() {
     // Another process continues at the position of this one.
     let mut again = conversation.subscribe(Cursor::After(13));
     read(&mut again, 14..30).await;
-    assert_eq!(mock.len(), 10);
 }
 
 #[tokio::test(start_paused = true)]

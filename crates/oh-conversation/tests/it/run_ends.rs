@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use oh_conversation::{Bulk, Conversation, ErrorKind, RunStatus};
-use oh_transport::Error;
+use oh_transport::{Error, ErrorKind as Wire};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -201,4 +201,26 @@ async fn the_longest_wait_for_a_wedged_run_is_possible() {
             .into_future(),
     );
     _ = soon(running).await.expect("no panic").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_ends_if_the_server_is_gone_after_it_has_not_found_the_conversation() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let running = tokio::spawn(conversation.run().into_future());
+    until(|| mock.seen("POST /run") == 1).await;
+    mock.tell(&dial, "running").await;
+    sleep(Duration::from_secs(1)).await;
+    // A server that starts may not have loaded its conversations.
+    mock.plan("", Ok((404, json!({"detail": "Conversation not found"}))));
+    mock.refuse(Error::from_status(http::StatusCode::NOT_FOUND));
+    for _ in 0..10_000 {
+        mock.refuse(Error::new(Wire::Connect, "refused"));
+    }
+    dial.peer.end(Error::closed(1012, "")).await.unwrap();
+    sleep(Duration::from_millis(50)).await;
+    for _ in 0..10_000 {
+        mock.plan("", Err(Wire::Connect));
+    }
+    let outcome = soon(running).await.unwrap().unwrap();
+    assert_eq!(outcome.status(), RunStatus::ServerGone);
 }

@@ -9,13 +9,13 @@ use oh_protocol::{
     ConversationId,
     config::{Agent, Llm},
 };
-use oh_testkit::{FakeServer, Fault};
+use oh_testkit::{FakeServer, Fault, fake::UpgradeRefusal};
 use oh_transport::Client;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::mock::{Place, attached};
@@ -242,5 +242,50 @@ async fn a_404_of_an_older_server_counts_as_deleted_and_a_rejection_does_not() {
         let kind = deleted.err().map(|error| error.kind());
         assert_eq!(kind, there.then_some(ErrorKind::Validation));
         assert_eq!(mock.seen("DELETE "), 1);
+    }
+}
+
+/// Restores a server from a backup of a time when the log had `length` of 20 events. More events are
+/// logged then. Returns how the link of a conversation ends.
+async fn restored(server: FakeServer, length: usize, more: usize) -> ErrorKind {
+    let fake = server.create();
+    fake.fill(20, 10).await;
+    let conversation = Conversation::attach(&server.client().unwrap(), fake.id());
+    let conversation = conversation.await.unwrap();
+    while conversation.events().len() < 20 || !conversation.link().is_up() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let mut events = conversation.subscribe(Cursor::Now);
+    server.kill();
+    fake.rewind(length);
+    server.come_back();
+    fake.fill(more, 10).await;
+    let ended = async {
+        loop {
+            if let Err(error) = events.next().await.unwrap() {
+                return error.kind();
+            }
+        }
+    };
+    timeout(Duration::from_secs(30), ended).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_log_that_was_restored_from_a_backup_is_noticed_with_every_kind_of_link() {
+    for (length, more) in [(19, 5), (12, 3), (12, 30)] {
+        let session = FakeServer::start().await.unwrap();
+        let legacy = FakeServer::builder()
+            .version("1.43.1")
+            .without_session_socket();
+        let legacy = legacy.start().await.unwrap();
+        let refusing = FakeServer::start().await.unwrap();
+        refusing.inject(Fault::refuse_upgrade(UpgradeRefusal::Status(403)));
+        let ends = tokio::join!(
+            restored(session, length, more),
+            restored(legacy, length, more),
+            restored(refusing, length, more)
+        );
+        let replaced = ErrorKind::Replaced;
+        assert_eq!(ends, (replaced, replaced, replaced), "{length} and {more}");
     }
 }

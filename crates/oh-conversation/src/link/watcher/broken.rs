@@ -22,7 +22,8 @@ impl Watcher {
         let ending = classify(&error);
         debug!(conversation = %self.id, %error, ?ending, "connection ended");
         match ending {
-            Ending::Retry => {}
+            // This says nothing about the conversation.
+            Ending::Retry => (self.missing, self.leased) = (None, None),
             Ending::TooLarge => return Phase::Fetch,
             Ending::Unreadable => {
                 self.unreadable += 1;
@@ -70,7 +71,13 @@ impl Watcher {
         self.polls = false;
         self.writer.connecting(Some(cause));
         let disowned = self.leased.is_some() || self.missing.is_some();
-        self.writer.change(|held| held.disowned = disowned);
+        self.writer.change(|held| {
+            if held.disowned && !disowned {
+                // The server has responded until now.
+                held.down_since = Some(Instant::now());
+            }
+            held.disowned = disowned;
+        });
         Phase::Wait(self.backoff.next_delay())
     }
 
@@ -113,7 +120,7 @@ impl Watcher {
                 over.then(|| Error::new(ErrorKind::Gone, self.id, what).with_source(error))
             }
             Err(_) => {
-                self.missing = None;
+                (self.missing, self.leased) = (None, None);
                 None
             }
         }
@@ -138,7 +145,12 @@ impl Watcher {
     }
 
     pub(super) async fn verify(&mut self) -> Phase {
-        match self.rest_while_down().is_other_log().await {
+        let rest = self.rest_while_down();
+        let other = match rest.is_other_log().await {
+            Ok(false) => rest.has_lost_the_end().await,
+            other => other,
+        };
+        match other {
             Ok(true) => Phase::End(self.replaced()),
             Ok(false) => {
                 // The events exist under other numbers: the server's log has lost some.

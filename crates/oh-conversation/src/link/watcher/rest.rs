@@ -50,6 +50,34 @@ pub(super) struct Fetched {
     pub(super) tally: Option<Tally>,
 }
 
+/// The whole log, compared with the events held.
+#[derive(Default)]
+struct Whole {
+    /// How many events the server can read.
+    readable: u64,
+    /// How many of the events held are not among them.
+    missing: u64,
+    /// Whether any of the events held is among them, and the last one.
+    any: bool,
+    has_last: bool,
+    /// The events after the last one that is held.
+    unknown: Vec<Event>,
+}
+
+impl Whole {
+    /// Returns whether this log has none of the events held.
+    fn is_other(&self) -> bool {
+        !self.any
+    }
+
+    /// Returns whether this log no longer has the last event held, for example because it was
+    /// restored from a backup. `length` includes events that the server cannot read: one of these
+    /// may be the last event.
+    fn lacks_the_end(&self, length: u64) -> bool {
+        !self.has_last && self.missing > length.saturating_sub(self.readable)
+    }
+}
+
 /// The log by REST. Cheap to create; does not borrow the watcher.
 pub(super) struct Rest {
     client: Client,
@@ -199,9 +227,29 @@ impl Rest {
     /// Fetches the events after the last one held from the whole log: slow, and only for a log that
     /// lost an event.
     async fn all_unknown(&self, from: usize) -> std::result::Result<Fetched, Fault> {
+        let whole = self.whole(from).await?;
+        match whole.is_other() || whole.lacks_the_end(self.length().await?) {
+            true => Err(Fault::Other),
+            false => Ok(Fetched {
+                from,
+                events: whole.unknown,
+                more: false,
+                length: None,
+                tally: None,
+            }),
+        }
+    }
+
+    /// Reads the whole log, and compares it with the first `from` events held.
+    async fn whole(&self, from: usize) -> Result<Whole> {
         let log = self.mirror.read().log.clone();
-        let held: HashSet<&str> = log.range(0..from).map(Event::id).collect();
-        let (mut unknown, mut any) = (Vec::new(), false);
+        let held = log.range(0..from).map(Event::id);
+        let mut held: HashSet<&str> = held.filter(|id| !id.is_empty()).collect();
+        let last = log.range(0..from).next_back().map(Event::id);
+        let mut whole = Whole {
+            any: held.is_empty(),
+            ..Whole::default()
+        };
         let mut page_id = None::<String>;
         loop {
             let mut search = events::Search::new(self.mirror.id);
@@ -210,11 +258,13 @@ impl Rest {
             }
             let page = self.within(&search).await?;
             for event in page.items {
-                if held.contains(event.id()) {
-                    unknown.clear();
-                    any = true;
+                whole.readable += 1;
+                if held.remove(event.id()) {
+                    whole.unknown.clear();
+                    whole.any = true;
+                    whole.has_last |= last == Some(event.id());
                 } else {
-                    unknown.push(event);
+                    whole.unknown.push(event);
                 }
             }
             match page.next_page_id {
@@ -222,16 +272,8 @@ impl Rest {
                 _ => break,
             }
         }
-        match any || held.is_empty() {
-            true => Ok(Fetched {
-                from,
-                events: unknown,
-                more: false,
-                length: None,
-                tally: None,
-            }),
-            false => Err(Fault::Other),
-        }
+        whole.missing = u64::try_from(held.len()).unwrap_or(u64::MAX);
+        Ok(whole)
     }
 
     /// Returns the id of the server's newest event, if there is one.
@@ -239,6 +281,12 @@ impl Rest {
         let search = events::Search::new(self.mirror.id).descending().limit(1);
         let page = self.within(&search).await?;
         Ok(page.items.first().map(|event| event.id().to_owned()))
+    }
+
+    /// Returns whether the server's log has lost the newest event held.
+    pub(super) async fn has_lost_the_end(&self) -> Result<bool> {
+        let from = self.mirror.read().log.end();
+        Ok(self.whole(from).await?.lacks_the_end(self.length().await?))
     }
 
     /// Returns whether the server's log has none of the newest events held.

@@ -33,36 +33,57 @@ impl Conversation {
     ///
     /// # Cancel safety
     ///
-    /// The handle is closed as soon as the future is first polled. Dropping the future only ends
+    /// The close begins when the future is first polled. Dropping the future after that only ends
     /// the wait.
     pub fn close(&self) -> Request<()> {
         let this = self.clone();
         Request::new(async move {
-            let begun = Instant::now();
-            if this.0.view.is_closed() {
-                return this.delete_after_close().await;
+            // Inside a callback, the task could need the thread that would wait here.
+            if callback::is_inside() {
+                return this.finish().await;
             }
-            // Callbacks receive the events that have arrived, before the handle's streams end.
-            let arrived = this.mirror().read().log.end();
-            let callbacks = &this.0.callbacks;
-            let limit = CLOSING / 2;
-            callbacks.drain(&this.0.runtime, arrived, limit).await;
-            if this.0.view.close() {
-                this.end_tokens();
-                if let Some(dispatch) = this.0.dispatch.get() {
-                    dispatch.stop();
-                }
-                // Inside a callback the watcher may need the thread that would wait here.
-                if this.0.shared.release() && !callback::is_inside() {
-                    let mut changes = this.mirror().changes();
-                    let ended = changes.wait_for(|_| this.mirror().read().ended.is_some());
-                    // The watcher closes its socket first, and the server may not respond.
-                    let left = CLOSING.saturating_sub(begun.elapsed());
-                    let _ = timeout(left, ended).await;
-                }
-            }
-            this.delete_after_close().await
+            // On a task, so that the close goes on if the caller stops waiting.
+            let closing = this.clone();
+            let closed = this.0.runtime.spawn(async move { closing.finish().await });
+            closed.await.unwrap_or_else(|_| {
+                // The runtime has been shut down.
+                this.shut();
+                Ok(())
+            })
         })
+    }
+
+    async fn finish(&self) -> Result<()> {
+        let begun = Instant::now();
+        if self.0.view.is_closed() {
+            return self.delete_after_close().await;
+        }
+        // Callbacks receive the events that have arrived, before the handle's streams end.
+        let arrived = self.mirror().read().log.end();
+        let callbacks = &self.0.callbacks;
+        let limit = CLOSING / 2;
+        callbacks.drain(&self.0.runtime, arrived, limit).await;
+        // Inside a callback the watcher may need the thread that would wait here.
+        if self.shut() && !callback::is_inside() {
+            let mut changes = self.mirror().changes();
+            let ended = changes.wait_for(|_| self.mirror().read().ended.is_some());
+            // The watcher closes its socket first, and the server may not respond.
+            let left = CLOSING.saturating_sub(begun.elapsed());
+            let _ = timeout(left, ended).await;
+        }
+        self.delete_after_close().await
+    }
+
+    /// Ends everything of this handle. Returns whether the link ends too.
+    fn shut(&self) -> bool {
+        if !self.0.view.close() {
+            return false;
+        }
+        self.end_tokens();
+        if let Some(dispatch) = self.0.dispatch.get() {
+            dispatch.stop();
+        }
+        self.0.shared.release()
     }
 
     async fn delete_after_close(&self) -> Result<()> {

@@ -185,9 +185,17 @@ impl Conversation {
         EventStream::new(self.0.view.clone(), pager, cursor, &self.0.runtime)
     }
 
-    /// Returns a stream of the events from an index of the mirror's log on.
+    /// Returns a stream like [`subscribe`](Self::subscribe) that skips older events if they cannot
+    /// be read.
+    pub(crate) fn subscribe_skipping(&self, cursor: Cursor) -> EventStream {
+        let pager = Pager::new(self.client().clone(), self.id()).skipping();
+        EventStream::new(self.0.view.clone(), pager, cursor, &self.0.runtime)
+    }
+
+    /// Returns a stream like [`subscribe_skipping`](Self::subscribe_skipping) of the events from an
+    /// index of the mirror's log on.
     pub(crate) fn subscribe_at(&self, index: usize) -> EventStream {
-        let pager = Pager::new(self.client().clone(), self.id());
+        let pager = Pager::new(self.client().clone(), self.id()).skipping();
         EventStream::at(self.0.view.clone(), pager, index)
     }
 
@@ -277,7 +285,7 @@ impl Conversation {
         callback: impl FnMut(&Event) + Send + 'static,
     ) -> Subscription {
         // Subscribes here, so that events that arrive before the task starts are included.
-        let events = self.subscribe(cursor);
+        let events = self.subscribe_skipping(cursor);
         let mirror = self.shared_mirror();
         let callbacks = &self.0.callbacks;
         callbacks.start(&self.0.runtime, mirror, events, place, callback)

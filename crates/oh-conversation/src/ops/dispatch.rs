@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use crate::{
     ClientTool, Conversation, Cursor, Error, ErrorKind, EventStream, Link, Result,
     WeakConversation,
-    client_tools::{Dispatch, Progress, answers, called, claims::Claims, heading},
+    client_tools::{Dispatch, Progress, answers, called, claims, claims::Claims, heading},
 };
 
 /// Starts dispatching. `new`: the whole log is new. `resume`: also execute calls in the history
@@ -171,13 +171,17 @@ impl Dispatcher {
             };
             if self.new || (link.is_up() && numbered) {
                 let server = conversation.client().base_url().as_str();
+                if self.new {
+                    // Another program may have deleted an earlier conversation with this id.
+                    claims::forget(server, conversation.id());
+                }
                 let history = || if self.new { -1 } else { last };
                 let claims = Claims::of(server, conversation.id(), history);
                 let events = match self.resume {
-                    true => conversation.subscribe(Cursor::Start),
+                    true => conversation.subscribe_skipping(Cursor::Start),
                     // All of the log is history, whether its numbers are the server's or not.
                     false if claims.history() == last => conversation.subscribe_at(log.end()),
-                    false => conversation.subscribe(Cursor::after(claims.history())),
+                    false => conversation.subscribe_skipping(Cursor::after(claims.history())),
                 };
                 let (end, seen) = match self.new {
                     true => (0, None),

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use oh_protocol::{
-    ConversationId, Payload, calls,
+    ConversationId, Event, Payload, calls,
     config::{Agent, Llm, StartConversation},
 };
 use oh_transport::Client;
@@ -110,13 +110,7 @@ impl GenerateTitle {
                 "max_length must be at least 1",
             ));
         }
-        let events = self.conversation.events();
-        let message = events.iter().find_map(|event| match event.payload() {
-            Payload::Message(message) if event.source().as_str() == "user" => {
-                Some(message.llm_message.text())
-            }
-            _ => None,
-        });
+        let message = first_message(&self.conversation).await?;
         let message = message
             .filter(|text| !text.trim().is_empty())
             .ok_or_else(|| {
@@ -145,6 +139,30 @@ impl GenerateTitle {
             ));
         }
         Ok(title)
+    }
+}
+
+/// Returns the text of the first user message. Requests it from the server if events before those
+/// held may have it.
+async fn first_message(conversation: &Conversation) -> Result<Option<String>> {
+    if conversation.mirror().read().log.start() == 0 {
+        return Ok(conversation.events().iter().find_map(user_message));
+    }
+    let mut said = conversation.log().search().source("user").page_size(10);
+    while let Some(event) = said.next().await {
+        if let Some(text) = user_message(&event?) {
+            return Ok(Some(text));
+        }
+    }
+    Ok(None)
+}
+
+fn user_message(event: &Event) -> Option<String> {
+    match event.payload() {
+        Payload::Message(message) if event.source().as_str() == "user" => {
+            Some(message.llm_message.text())
+        }
+        _ => None,
     }
 }
 

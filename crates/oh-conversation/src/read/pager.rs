@@ -9,7 +9,7 @@ use oh_protocol::{
 };
 use oh_transport::{Backoff, Client, Message};
 use tokio::time::sleep;
-use tracing::debug;
+use tracing::{debug, error};
 
 use crate::{
     Error, Result,
@@ -30,11 +30,39 @@ const COUNTS: usize = 5;
 pub(crate) struct Pager {
     client: Client,
     id: ConversationId,
+    /// Whether events that cannot be read are skipped. Otherwise they end the reader.
+    skips: bool,
 }
 
 impl Pager {
     pub(crate) fn new(client: Client, id: ConversationId) -> Self {
-        Self { client, id }
+        Self {
+            client,
+            id,
+            skips: false,
+        }
+    }
+
+    /// Skips events that cannot be read, for a reader that cannot report an error.
+    pub(crate) fn skipping(self) -> Self {
+        Self {
+            skips: true,
+            ..self
+        }
+    }
+
+    /// Returns whether an error of this pager only skips the events that are not held. Logs the
+    /// error in this case.
+    pub(crate) fn skips(&self, view: &View, error: &Error) -> bool {
+        let skips = self.skips && view.ended().is_none();
+        if skips {
+            error!(
+                conversation = %self.id,
+                %error,
+                "older events cannot be read, and are skipped"
+            );
+        }
+        skips
     }
 
     /// Returns the id of the server's newest event, if there is one.

@@ -415,6 +415,7 @@ impl Reading {
         if let Some(now) = self.now.take()
             // Boxed, like paging below.
             && let Err(error) = Box::pin(self.resolve(now)).await
+            && !self.pager.skips(&self.view, &error)
         {
             return (error.kind() != ErrorKind::Closed).then_some(Err(error));
         }
@@ -465,6 +466,10 @@ impl Reading {
                 if numbered && self.reads_numbers(&log).await {
                     match Box::pin(self.replay(&log)).await {
                         Err(error) if error.kind() == ErrorKind::Closed => return None,
+                        Err(error) if self.pager.skips(&self.view, &error) => {
+                            self.position = log.start();
+                            continue;
+                        }
                         Err(error) => return Some(Err(error)),
                         Ok(None) => continue,
                         Ok(Some(batch)) => {
@@ -477,6 +482,10 @@ impl Reading {
                 // Boxed, because most streams never page, and each is as large as its largest step.
                 match Box::pin(found).await {
                     Err(error) if error.kind() == ErrorKind::Closed => return None,
+                    Err(error) if self.pager.skips(&self.view, &error) => {
+                        self.position = log.start();
+                        continue;
+                    }
                     Err(error) => return Some(Err(error)),
                     Ok((events, next)) => {
                         if events.is_empty() {

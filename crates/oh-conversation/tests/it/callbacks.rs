@@ -454,3 +454,60 @@ fn block_on<F: Future>(future: F) -> F::Output {
         }
     }
 }
+
+/// Adds a callback that waits at its first event until it is released.
+fn held_up(conversation: &Conversation) -> (mpsc::Sender<()>, UnboundedReceiver<String>) {
+    let (mut say, called) = ids();
+    let (release, released) = mpsc::channel();
+    let mut first = true;
+    let callback = move |event: &Event| {
+        say(event);
+        if std::mem::take(&mut first) {
+            _ = released.recv();
+        }
+    };
+    conversation.on_event_blocking(callback).detach();
+    (release, called)
+}
+
+#[tokio::test]
+async fn a_close_that_nobody_waits_for_goes_on() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let (release, mut called) = held_up(&conversation);
+    append(&mock, &dial, 1).await;
+    soon(called.recv()).await.unwrap();
+    let mut closing = conversation.close();
+    assert!(
+        (&mut closing).now_or_never().is_none(),
+        "the callback is busy"
+    );
+    drop(closing);
+    link_ends(dial).await;
+    assert_eq!(conversation.link(), Link::Ended);
+    release.send(()).unwrap();
+}
+
+#[tokio::test]
+async fn a_callback_skips_older_events_that_cannot_be_read() {
+    let (mock, mut dials) = Mock::new();
+    let attach = Conversation::attach(&mock.client(), mock.id).keep_last(1_000);
+    let attaching = tokio::spawn(attach.into_future());
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.welcome(&mock, "idle").await.unwrap();
+    let conversation = soon(attaching).await.unwrap().unwrap();
+    let (release, mut called) = held_up(&conversation);
+    append(&mock, &dial, 1).await;
+    soon(called.recv()).await.unwrap();
+    // The callback falls behind, so that it needs events that are no longer held.
+    append(&mock, &dial, 3_000).await;
+    while conversation
+        .events()
+        .at(-1)
+        .is_none_or(|last| last.id() != "3000")
+    {
+        yield_now().await;
+    }
+    mock.plan("/events/search", Ok((422, json!({"detail": "no"}))));
+    release.send(()).unwrap();
+    while soon(called.recv()).await.unwrap() != "3000" {}
+}

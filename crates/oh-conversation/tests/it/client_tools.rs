@@ -6,13 +6,15 @@ use std::{
 };
 
 use oh_conversation::{ClientTool, ClientToolCall, Conversation, Link};
+use oh_protocol::config::{Agent, Llm};
+use oh_testkit::{FakeServer, Script, Step};
 use oh_transport::{Error, ErrorKind as Wire};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
     approvals::until,
-    mock::{Dial, Mock, soon},
+    mock::{Dial, Mock, Place, soon},
 };
 
 type Calls = Arc<Mutex<Vec<String>>>;
@@ -359,4 +361,29 @@ async fn a_result_that_a_gateway_answers_with_503_is_not_sent_again_during_the_s
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(mock.seen("POST /events"), 1, "the step is under way");
     conversation.delete().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_calls_of_a_conversation_that_was_deleted_and_created_again_are_executed() {
+    let script = Script::new()
+        .step(Step::call("ask", json!({})))
+        .forever(|script| script.finish("Done."));
+    let server = FakeServer::builder().script(script).start().await.unwrap();
+    let place = Place(server.client().unwrap());
+    let calls = Calls::default();
+    let fake = server.create();
+    fake.fill(500, 10).await;
+    let attach = Conversation::attach(&place.0, fake.id()).client_tool(tool(&calls));
+    let first = attach.await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    first.close().await.unwrap();
+    // Another program deletes the conversation.
+    fake.delete();
+    let again = Conversation::builder(&place, Agent::new(Llm::new("m").api_key("k")))
+        .id(fake.id())
+        .client_tool(tool(&calls));
+    let again = again.await.unwrap();
+    again.send("Go.").await.unwrap();
+    let run = again.run().timeout(Duration::from_secs(30)).await.unwrap();
+    assert_eq!(calls.lock().unwrap().len(), 1, "{run}");
 }

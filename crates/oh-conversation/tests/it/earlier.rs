@@ -276,3 +276,18 @@ async fn waiting_actions_are_known_in_time_on_a_silent_link() {
         .unwrap();
     until(|| scene.fake.executed().len() >= 2).await;
 }
+
+#[tokio::test]
+async fn a_title_is_generated_from_a_message_older_than_the_events_held() {
+    let server = FakeServer::builder().script(Script::new().text("Mend the build."));
+    let server = server.start().await.unwrap();
+    let fake = server.create();
+    let client = client(&server);
+    let first = Conversation::attach(&client, fake.id()).await.unwrap();
+    first.send("Please mend the build.").await.unwrap();
+    fake.fill(200, 10).await;
+    let window = Conversation::attach(&client, fake.id()).live();
+    let window = window.await.unwrap();
+    let title = window.title().generate().await.unwrap();
+    assert_eq!(title, "Mend the build.");
+}

@@ -196,3 +196,30 @@ async fn the_duration_of_a_run_includes_its_handlers() {
         outcome.report().duration()
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_ends_although_the_history_of_calls_cannot_be_read() {
+    let (mock, mut dials) = Mock::new();
+    for _ in 0..2_000 {
+        mock.append("New", &json!({}));
+    }
+    let rejected = || Ok((422, json!({"detail": "no"})));
+    (0..40).for_each(|_| mock.plan("/events/search", rejected()));
+    let attach = Conversation::attach(&mock.client(), mock.id)
+        .client_tool(tool(&Calls::default()))
+        .resume_client_tools()
+        .live();
+    let attaching = tokio::spawn(attach.into_future());
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.welcome(&mock, "idle").await.unwrap();
+    let conversation = soon(attaching).await.unwrap().unwrap();
+    sleep(Duration::from_secs(20)).await;
+    mock.stop_planning();
+    let running = tokio::spawn(conversation.run().into_future());
+    until(|| mock.seen("POST /run") == 1).await;
+    mock.tell(&dial, "running").await;
+    mock.tell(&dial, "finished").await;
+    dial.full_state("finished").await.unwrap();
+    let outcome = soon(running).await.unwrap().unwrap();
+    assert!(outcome.is_finished(), "{outcome}");
+}

@@ -229,6 +229,11 @@ impl Mock {
             .push_back((path_end, answer));
     }
 
+    /// Removes all planned answers.
+    pub(crate) fn stop_planning(&self) {
+        self.inner.lock().unwrap().planned.clear();
+    }
+
     pub(crate) fn slow_down(&self, path_end: &'static str, by: Duration) {
         self.inner.lock().unwrap().slow = Some((path_end, by));
     }

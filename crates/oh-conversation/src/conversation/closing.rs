@@ -137,6 +137,7 @@ impl Conversation {
         }
         self.0.deleted.store(true, Ordering::Release);
         client_tools::forget(self.client().base_url().as_str(), self.id());
+        self.mirror().answered.retire();
         // Wakes the watcher, so that other handles notice the deletion immediately.
         self.mirror().nudge.notify_one();
         Ok(())

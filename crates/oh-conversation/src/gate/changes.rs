@@ -48,6 +48,15 @@ impl Conversation {
         }
     }
 
+    /// Looks up changes before the events held that may be newer than the settings of this process.
+    pub(crate) async fn know_newer_settings(&self) -> Result<()> {
+        let begin = self.mirror().read().log.begin();
+        for part in self.mirror().answered.restored.sent_before(begin) {
+            self.newest_change(part).await?;
+        }
+        Ok(())
+    }
+
     /// Searches the log from this event on, newest first.
     async fn search_change(&self, part: Part, from: Option<String>) -> Result<Option<Json>> {
         let mut page_id = from;

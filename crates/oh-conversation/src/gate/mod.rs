@@ -127,7 +127,7 @@ impl Conversation {
     /// that this program has set.
     pub(crate) fn policy_may_ask(&self) -> bool {
         let held = self.mirror().read();
-        let set = self.mirror().restored.policy(&held);
+        let set = self.mirror().policy_to_restore(&held);
         asks(&held) || set.is_some_and(|policy| asks_by(&policy))
     }
 

@@ -12,6 +12,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use crate::{
     Link,
+    lock::lock,
     mirror::{
         Mirror,
         changes::Part,
@@ -27,15 +28,16 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 pub(crate) fn is_settled(mirror: &Mirror) -> bool {
     // Locked in this order everywhere.
     let held = mirror.read();
-    let set = mirror.restored.lock();
+    let set = mirror.answered.restored.lock();
     if set.policy.is_none() && set.analyzer.is_none() {
         return true;
     }
     // Without a socket a restart goes unnoticed.
-    held.link != Link::Polling && set.connection == held.connection && held.connection > 0
+    let sent = *lock(&mirror.settled);
+    held.link != Link::Polling && held.connection > 0 && sent == (set.version, held.connection)
 }
 
-/// Sends this program's settings again, which the server loses when it loads a conversation.
+/// Sends this process's settings again, which the server loses when it loads a conversation.
 ///
 /// Tries again for a while if that fails. Each attempt sends the settings that are the newest at
 /// that time: another program may have changed them after an attempt whose response was lost.
@@ -53,7 +55,7 @@ pub(crate) async fn restore(client: &Client, mirror: &Mirror) -> Result<()> {
 }
 
 async fn restore_once(client: &Client, mirror: &Mirror) -> Result<()> {
-    let restored = &mirror.restored;
+    let restored = &mirror.answered.restored;
     if is_settled(mirror) {
         return Ok(());
     }
@@ -66,7 +68,10 @@ async fn restore_once(client: &Client, mirror: &Mirror) -> Result<()> {
     let (policy, analyzer, connection, known) = {
         let held = mirror.read();
         // Another program may have changed these since.
-        let (policy, analyzer) = (restored.policy(&held), restored.analyzer(&held));
+        let (policy, analyzer) = (
+            mirror.policy_to_restore(&held),
+            mirror.analyzer_to_restore(&held),
+        );
         // Only a snapshot of this connection shows the server's current policy.
         let snapshot = held.snapshot.as_ref();
         let fresh = snapshot.is_some_and(|last| last.connection == held.connection);
@@ -95,7 +100,9 @@ async fn restore_once(client: &Client, mirror: &Mirror) -> Result<()> {
         let call = SetSecurityAnalyzer::new(mirror.id, analyzer);
         client.call(&call).single_attempt().await?;
     }
-    restored.lock().connection = connection;
+    // Nobody sets another one during this turn.
+    let version = restored.lock().version;
+    *lock(&mirror.settled) = (version, connection);
     Ok(())
 }
 

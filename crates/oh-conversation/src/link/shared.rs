@@ -75,6 +75,8 @@ impl Shared {
     /// Joins the link of another handle in this process, if its options are compatible.
     fn join(client: &Client, id: ConversationId, options: &LinkOptions) -> Option<Arc<Self>> {
         let runtime = Handle::current().id();
+        // A link to an earlier conversation with this id may not have noticed its end yet.
+        let answered = Answered::of(client.base_url().as_str(), id);
         let mut links = lock(&LINKS);
         let known = links.get_mut(&id)?;
         known.retain(|link| link.strong_count() > 0);
@@ -87,6 +89,7 @@ impl Shared {
                 && link.client.is_same(client)
                 && link.options.limits == options.limits
                 && (whole || same)
+                && Arc::ptr_eq(&link.mirror.answered, &answered)
                 && !link.stop.is_asked()
                 && link.mirror.read().ended.is_none()
         })?;

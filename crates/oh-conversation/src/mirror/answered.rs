@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    ptr,
     sync::{
         Arc, LazyLock, Mutex, Weak,
         atomic::{AtomicU32, Ordering},
@@ -13,7 +14,7 @@ use std::{
 use oh_protocol::ConversationId;
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 
-use crate::lock::lock;
+use crate::{lock::lock, mirror::restored::Restored};
 
 /// The answers of this process to one conversation, through any handle or link.
 #[derive(Default)]
@@ -36,6 +37,8 @@ pub(crate) struct Answered {
     /// ended.
     pauses: AtomicU32,
     paused: AtomicU32,
+    /// The settings of this process, which the server loses when it loads the conversation again.
+    pub(crate) restored: Restored,
 }
 
 /// A run that the server has accepted.
@@ -108,6 +111,17 @@ impl Answered {
         let answered = Arc::new(Self::default());
         all.insert(key, Arc::downgrade(&answered));
         answered
+    }
+
+    /// Forgets the answers to an earlier conversation with an id that has been used again. Handles
+    /// to the earlier one keep them.
+    pub(crate) fn forget(server: &str, id: ConversationId) {
+        lock(&ANSWERED).remove(&(server.to_owned(), id));
+    }
+
+    /// Forgets these answers like [`forget`](Self::forget).
+    pub(crate) fn retire(self: &Arc<Self>) {
+        lock(&ANSWERED).retain(|_, known| !ptr::eq(known.as_ptr(), Arc::as_ptr(self)));
     }
 
     /// Waits for the right to check and send, which ends when the guard is dropped.

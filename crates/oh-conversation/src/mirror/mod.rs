@@ -12,9 +12,13 @@ pub(crate) mod numbering;
 pub(crate) mod restored;
 pub(crate) mod view;
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use oh_protocol::{ConversationId, state::ConversationState};
+use oh_protocol::{
+    ConversationId, Json,
+    config::{ConfirmationPolicy, SecurityAnalyzer},
+    state::ConversationState,
+};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -22,11 +26,10 @@ use tokio::{
 
 use self::{
     answered::Answered,
-    changes::EarlierChanges,
+    changes::{EarlierChanges, Part},
     earlier::Earlier,
     held::{Held, Link},
     lineage::Lineage,
-    restored::Restored,
 };
 use crate::{Error, ErrorKind, limits::Limits};
 
@@ -34,8 +37,9 @@ use crate::{Error, ErrorKind, limits::Limits};
 pub(crate) struct Mirror {
     pub(crate) id: ConversationId,
     held: RwLock<Held>,
-    /// The program's settings, which the server loses when it loads a conversation again.
-    pub(crate) restored: Restored,
+    /// The version of the settings of this process that this link has sent, and for which
+    /// connection.
+    pub(crate) settled: Mutex<(u64, u64)>,
     /// Answers of this process, and the lock that makes checking and answering one step.
     pub(crate) answered: Arc<Answered>,
     /// The actions of the log that have no answer.
@@ -67,7 +71,7 @@ impl Mirror {
         let mirror = Arc::new(Self {
             id,
             held: RwLock::new(Held::new(state, keep, base, answered.clone())),
-            restored: Restored::default(),
+            settled: Mutex::default(),
             answered,
             lineage: Lineage::default(),
             earlier: Earlier::default(),
@@ -84,6 +88,27 @@ impl Mirror {
         // A panic of the writer cannot leave a partial change that matters: each change is complete
         // before the next one starts.
         self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the policy to set again when the server may have lost it.
+    pub(crate) fn policy_to_restore(&self, held: &Held) -> Option<ConfirmationPolicy> {
+        let newer = |since| self.change_since(held, Part::Policy, since);
+        self.answered.restored.policy(newer)
+    }
+
+    /// Returns the analyzer to set again when the server may have lost it.
+    pub(crate) fn analyzer_to_restore(&self, held: &Held) -> Option<Option<SecurityAnalyzer>> {
+        let newer = |since| self.change_since(held, Part::Analyzer, since);
+        self.answered.restored.analyzer(newer)
+    }
+
+    /// Returns the newest change of a part that is not older than this length of the log.
+    fn change_since(&self, held: &Held, part: Part, since: usize) -> Option<Json> {
+        if let Some(change) = held.changes.since(part, since) {
+            return Some(change.value.clone());
+        }
+        let earlier = self.earlier_changes.lock().get(&part).cloned();
+        earlier.flatten().filter(|_| since < held.log.begin())
     }
 
     /// Returns a receiver that is notified of every change from now on.
@@ -148,6 +173,10 @@ impl Writer {
     }
 
     pub(crate) fn end(&self, error: Error) {
+        if matches!(error.kind(), ErrorKind::Gone | ErrorKind::Replaced) {
+            // The next conversation with this id is another one.
+            self.0.answered.retire();
+        }
         self.change(|held| {
             held.link = Link::Ended;
             held.ended.get_or_insert(error);

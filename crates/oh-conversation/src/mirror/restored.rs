@@ -1,4 +1,4 @@
-//! The settings of a program that the server loses when it loads a conversation again.
+//! The settings of this process that the server loses when it loads a conversation again.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -8,12 +8,10 @@ use oh_protocol::{
 };
 use serde::Serialize;
 
-use crate::{
-    lock::lock,
-    mirror::{changes::Part, held::Held},
-};
+use crate::{lock::lock, mirror::changes::Part};
 
-/// Settings of a program, which are set again whenever the server may have lost them.
+/// Settings of this process, which every link to the conversation sets again whenever the server
+/// may have lost them.
 #[derive(Default)]
 pub(crate) struct Restored {
     /// Held while a setting is sent: the newest setting wins.
@@ -25,8 +23,8 @@ pub(crate) struct Restored {
 pub(crate) struct Set {
     pub(crate) policy: Option<Chosen<ConfirmationPolicy>>,
     pub(crate) analyzer: Option<Chosen<Option<SecurityAnalyzer>>>,
-    /// The connection for which both settings have been sent.
-    pub(crate) connection: u64,
+    /// How many times this process has set one of them.
+    pub(crate) version: u64,
 }
 
 /// A setting that this program has sent.
@@ -45,28 +43,46 @@ impl Restored {
 
     /// Returns the policy to set again: the one that this program has set, or a newer one of
     /// another program that may ask for approval; `None` if this program has set none. Another
-    /// program does not lift a policy of this one.
-    pub(crate) fn policy(&self, held: &Held) -> Option<ConfirmationPolicy> {
+    /// program does not lift a policy of this one. `newer`: returns the newest change that is not
+    /// older than a length of the log.
+    pub(crate) fn policy(
+        &self,
+        newer: impl FnOnce(usize) -> Option<Json>,
+    ) -> Option<ConfirmationPolicy> {
         let ours = self.lock().policy.clone()?;
-        let newer = held.changes.since(Part::Policy, ours.since);
-        let newer = newer.filter(|newer| is_other_policy(&ours.value, &newer.value));
-        match newer.filter(|newer| may_ask(&newer.value)) {
+        let newer = newer(ours.since);
+        let newer = newer.filter(|newer| is_other_policy(&ours.value, newer));
+        match newer.filter(may_ask) {
             None => Some(ours.value),
             // A value that cannot be decoded cannot be set again either.
-            Some(newer) => newer.value.decode().ok(),
+            Some(newer) => newer.decode().ok(),
         }
     }
 
     /// Returns the analyzer to set again: the one that this program has set or removed, or a newer
-    /// choice of another program; `None` if this program has made no choice.
-    pub(crate) fn analyzer(&self, held: &Held) -> Option<Option<SecurityAnalyzer>> {
+    /// choice of another program; `None` if this program has made no choice. `newer`: as above.
+    pub(crate) fn analyzer(
+        &self,
+        newer: impl FnOnce(usize) -> Option<Json>,
+    ) -> Option<Option<SecurityAnalyzer>> {
         let ours = self.lock().analyzer.clone()?;
-        let newer = held.changes.since(Part::Analyzer, ours.since);
-        match newer.filter(|newer| differs(&ours.value, &newer.value)) {
+        let newer = newer(ours.since);
+        match newer.filter(|newer| differs(&ours.value, newer)) {
             None => Some(ours.value),
-            Some(newer) if newer.value.get("kind").is_none() => Some(None),
-            Some(newer) => newer.value.decode().ok().map(Some),
+            Some(newer) if newer.get("kind").is_none() => Some(None),
+            Some(newer) => newer.decode().ok().map(Some),
         }
+    }
+
+    /// Returns the settings that were sent before the first event that a mirror has held.
+    pub(crate) fn sent_before(&self, begin: usize) -> Vec<Part> {
+        let set = self.lock();
+        let policy = set.policy.as_ref().map(|it| (Part::Policy, it.since));
+        let analyzer = set.analyzer.as_ref().map(|it| (Part::Analyzer, it.since));
+        let sent = [policy, analyzer].into_iter().flatten();
+        sent.filter(|(_, since)| *since < begin)
+            .map(|(part, _)| part)
+            .collect()
     }
 }
 

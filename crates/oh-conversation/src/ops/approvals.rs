@@ -250,13 +250,15 @@ impl Approvals {
     /// Sets when the agent must ask for approval (`POST …/confirmation_policy`).
     ///
     /// The server loses the policy when it restarts or has evicted the conversation, and reverts to
-    /// the policy that the conversation was created with. This handle therefore sets the policy
-    /// again after every reconnect, before every run that the policy could have to stop, before
-    /// every approval, and in forks made with this handle. Other handles in this process that share
-    /// the link do the same. The newest setting wins, even while an older one is being set again:
-    /// if another program sets another policy that may ask, that policy is set again instead. A
-    /// policy of another program that never asks does not replace one that does. Handles in other
-    /// processes set the policy again only if they have set one.
+    /// the policy that the conversation was created with. The handles of this process therefore set
+    /// the policy again until the last of them is dropped: after every reconnect, before every run
+    /// that the policy could have to stop, before every approval, and in forks. A policy of a
+    /// deleted conversation is not set for a later one with its id.
+    ///
+    /// The newest setting wins, even while an older one is being set again: if another program sets
+    /// another policy that may ask, that policy is set again instead. A policy of another program
+    /// that never asks does not replace one that does. Handles in other processes set the policy
+    /// again only if they have set one.
     ///
     /// The server responds only after a running tool has ended. A policy that may ask is set only
     /// after the log shows that no goal is in progress. A handle that holds only the newest events

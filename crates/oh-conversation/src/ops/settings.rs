@@ -11,6 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::{
     Conversation, Error, Request, Result,
     link::restore::is_settled,
+    lock::lock,
     mirror::restored::{Chosen, Set},
     run::turn,
 };
@@ -46,7 +47,8 @@ impl Conversation {
 impl Settings {
     /// Sets or removes the analyzer that assesses the risk of actions (`POST …/security_analyzer`).
     /// As with a [confirmation policy](crate::Approvals::set_policy), the server loses the analyzer
-    /// when it loads the conversation again, and this handle sets it again after every reconnect.
+    /// when it loads the conversation again, and the handles of this process set it again after
+    /// every reconnect.
     ///
     /// # Errors
     ///
@@ -198,30 +200,29 @@ impl Conversation {
     {
         let mirror = self.shared_mirror();
         // A setting that is being set again must not override this one.
-        let turn = mirror.restored.turn.clone().lock_owned().await;
+        let turn = mirror.answered.restored.turn.clone().lock_owned().await;
         let settled = is_settled(&mirror);
         let (connection, since) = {
             let held = mirror.read();
             (held.connection, held.log.end())
         };
-        let before = {
-            let mut set = mirror.restored.lock();
+        let (before, version) = {
+            let mut set = mirror.answered.restored.lock();
             let before = set.clone();
             change(&mut set, since);
-            // Until the server has confirmed it, each run sets it again first.
-            set.connection = 0;
-            before
+            // Until the server has confirmed it, each run sets it again first; over another link,
+            // also after that.
+            set.version += 1;
+            (before, set.version)
         };
         let client = self.client().clone();
         let mut sent = tokio::spawn(async move {
             let answer = client.call(&call).single_attempt().await;
-            let mut set = mirror.restored.lock();
             match &answer {
-                Ok(()) if settled => set.connection = connection,
-                Err(error) if is_refusal(error) => *set = before,
+                Ok(()) if settled => *lock(&mirror.settled) = (version, connection),
+                Err(error) if is_refusal(error) => *mirror.answered.restored.lock() = before,
                 _ => {}
             }
-            drop(set);
             drop((turn, no_goal));
             answer
         });

@@ -159,10 +159,10 @@ impl Conversation {
         Err(error.advise("nothing was sent; create a conversation with this policy instead"))
     }
 
-    /// Returns whether this process has set a policy with this handle's link.
+    /// Returns whether this process has set a policy.
     fn has_set_policy(&self) -> bool {
         let held = self.mirror().read();
-        self.mirror().restored.policy(&held).is_some()
+        self.mirror().policy_to_restore(&held).is_some()
     }
 }
 

@@ -44,6 +44,7 @@ impl Conversation {
             conversation.linked().await?;
         }
         conversation.know_what_waits().await?;
+        conversation.know_newer_settings().await?;
         conversation.execute_tools(tools, resume_tools);
         Ok(conversation)
     }

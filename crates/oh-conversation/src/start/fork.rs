@@ -9,6 +9,7 @@ use oh_protocol::{
 
 use crate::{
     Branches, Conversation, Error, Origin, Result,
+    mirror::answered::Answered,
     request::{Polled, operation},
     start::options::Following,
 };
@@ -43,7 +44,7 @@ impl Conversation {
     fn policy_of_fork(&self) -> Option<ConfirmationPolicy> {
         let set = {
             let held = self.mirror().read();
-            self.mirror().restored.policy(&held)
+            self.mirror().policy_to_restore(&held)
         };
         set.or_else(|| self.approvals().policy())
     }
@@ -53,7 +54,7 @@ impl Conversation {
 ///
 /// The copy has the same events with the same ids, but neither secrets set at run time nor keys
 /// given with the agent: the server omits them. The confirmation policy in effect, and an analyzer
-/// set with this handle, are set again. Client tools are executed for the copy too, and the copy's
+/// set by this process, are set again. Client tools are executed for the copy too, and the copy's
 /// link has the options of the original's. An action that waits for approval in the original also
 /// waits in the copy.
 ///
@@ -149,6 +150,8 @@ impl ForkConversation {
         original.up_to_date_soon().await?;
         let info = self.copy().await?;
         let copy_id = info.id();
+        // Its id may be that of a deleted conversation.
+        Answered::forget(original.client().base_url().as_str(), copy_id);
         let following = Following {
             link: original.link_options().clone(),
             delete_on_close: original.deletes_on_close(),
@@ -170,7 +173,7 @@ impl ForkConversation {
             }
             let analyzer = {
                 let held = original.mirror().read();
-                original.mirror().restored.analyzer(&held)
+                original.mirror().analyzer_to_restore(&held)
             };
             if let Some(analyzer) = analyzer {
                 copy.settings().set_security_analyzer(analyzer).await?;

@@ -64,6 +64,8 @@ mod run;
 #[cfg(test)]
 mod run_ends;
 #[cfg(test)]
+mod same_process;
+#[cfg(test)]
 mod sharp;
 #[cfg(test)]
 mod silence;

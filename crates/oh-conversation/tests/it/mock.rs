@@ -217,6 +217,11 @@ impl Mock {
         self.inner.lock().unwrap().exists = false;
     }
 
+    /// Creates the conversation again after a deletion.
+    pub(crate) fn create(&self) {
+        self.inner.lock().unwrap().exists = true;
+    }
+
     pub(crate) fn lease_away(&self) {
         self.inner.lock().unwrap().leased = true;
     }

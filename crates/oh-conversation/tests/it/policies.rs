@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Sends a snapshot with a status and a policy.
-async fn state(dial: &Dial, status: &str, policy: &str) {
+pub(crate) async fn state(dial: &Dial, status: &str, policy: &str) {
     let mut event = full_state(status);
     event["value"]["confirmation_policy"] = json!({ "kind": policy });
     let frame = json!({"type": "transient", "event": event});
@@ -35,7 +35,11 @@ async fn replay(mock: &Mock, dial: &Dial) {
 }
 
 /// Cuts the connection, and replays the log on the next one.
-async fn reconnected(mock: &Mock, dials: &mut UnboundedReceiver<Dial>, dial: Dial) -> Dial {
+pub(crate) async fn reconnected(
+    mock: &Mock,
+    dials: &mut UnboundedReceiver<Dial>,
+    dial: Dial,
+) -> Dial {
     dial.peer.end(Error::closed(1012, "")).await.unwrap();
     let dial = soon(dials.recv()).await.unwrap();
     replay(mock, &dial).await;
@@ -48,7 +52,7 @@ fn change(mock: &Mock, key: &str, value: serde_json::Value) -> (u64, bytes::Byte
     mock.append("ConversationStateUpdateEvent", &fields)
 }
 
-fn policy(mock: &Mock, kind: &str) -> (u64, bytes::Bytes) {
+pub(crate) fn policy(mock: &Mock, kind: &str) -> (u64, bytes::Bytes) {
     change(mock, "confirmation_policy", json!({ "kind": kind }))
 }
 

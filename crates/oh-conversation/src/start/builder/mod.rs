@@ -20,6 +20,7 @@ use oh_transport::{Client, WorkspaceHandle};
 use crate::{
     Conversation, Cursor, Error, ErrorKind, Origin, Result,
     conversation::origin::differences,
+    mirror::answered::Answered,
     ops::secrets::own_key,
     read::callback::Place,
     start::options::{Following, link_options},
@@ -189,6 +190,10 @@ impl ConversationBuilder {
     /// Connects to the created or found conversation.
     pub(crate) async fn connect(self, created: Created) -> Result<Conversation> {
         // A generated id is found only if the response to an earlier attempt was lost.
+        if created.is_new {
+            // Its id may be that of a deleted conversation.
+            Answered::forget(self.plan.client.base_url().as_str(), created.info.id());
+        }
         let new = created.is_new || self.plan.id() == self.plan.generated;
         let (origin, cursor) = match new {
             true => (Origin::Created, Cursor::Start),

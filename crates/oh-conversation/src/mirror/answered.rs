@@ -22,6 +22,9 @@ pub(crate) struct Answered {
     /// Held from the check for waiting actions until the dependent request has been answered, so
     /// that two answers of one process cannot cross.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Held from the check before a message until its response, so that a lost message can be
+    /// distinguished from those before it.
+    message: Arc<tokio::sync::Mutex<()>>,
     /// Held while a goal starts, and while a policy that may ask is set: they exclude each other.
     goal: Arc<tokio::sync::Mutex<()>>,
     approved: Mutex<Option<Approved>>,
@@ -127,6 +130,11 @@ impl Answered {
     /// Waits for the right to check and send, which ends when the guard is dropped.
     pub(crate) async fn lock_turn(&self) -> OwnedMutexGuard<()> {
         self.turn.clone().lock_owned().await
+    }
+
+    /// Waits for the right to send a message.
+    pub(crate) async fn lock_message(&self) -> OwnedMutexGuard<()> {
+        self.message.clone().lock_owned().await
     }
 
     /// Waits for the right to start a goal, or to set a policy that may ask.

@@ -18,8 +18,9 @@ use crate::{
 
 /// A message that has not been sent. Await it; the server has then saved the message.
 ///
-/// A message is never sent twice. After a lost response, the log is searched for a new user message
-/// with the same parts.
+/// Messages of one process are sent one after another. A message approves nothing, so it does not
+/// wait for a run or an approval without a response. A message is never sent twice. After a lost
+/// response, the log is searched for a new user message with the same parts.
 ///
 /// # Errors
 ///
@@ -28,6 +29,9 @@ use crate::{
 /// - [`ErrorKind::NoVision`] for an image that the model does not support. Nothing was sent.
 /// - [`ErrorKind::Ambiguous`] if the connection failed, or a gateway gave up waiting for the
 ///   server, and the log does not show the message.
+/// - [`ErrorKind::Timeout`] if an earlier message of this process has no response yet, or the state
+///   of the conversation cannot be determined, within the [limit](crate::Attach::ambiguous_after)
+///   (15 s by default). Nothing was sent.
 /// - [`ErrorKind::RateLimited`] with [`and_run`](Self::and_run) if the server accepts no more runs;
 ///   the message is saved in that case.
 ///
@@ -165,9 +169,9 @@ impl SendMessage {
             return Err(error.advise("switch the model, or send with `even_if_blind`"));
         }
         let supersedes = {
-            // Messages of one process are sent one after another, so that a lost one can be
-            // distinguished from those before it.
-            let turn = conversation.turn().await?;
+            // An ACP agent aborts its current work for a message with `run`.
+            let acp = conversation.state().agent_kind().as_deref() == Some("ACPAgent");
+            let turn = conversation.turn_to_message(acp && self.run).await?;
             let standing = conversation.standing_soon().await?;
             if matches!(standing, Standing::Waiting(_)) && !self.anyway {
                 let what = "an action is waiting for approval, and the next run would execute it";
@@ -175,8 +179,6 @@ impl SendMessage {
                 let advice = "approve or reject it first, or send with `even_if_pending`";
                 return Err(error.advise(advice));
             }
-            // An ACP agent aborts its current work for a message with `run`.
-            let acp = conversation.state().agent_kind().as_deref() == Some("ACPAgent");
             let supersedes = acp && self.run && matches!(standing, Standing::Running);
             let held = conversation.mirror().read().log.end();
             let mut call =

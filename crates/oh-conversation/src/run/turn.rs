@@ -1,4 +1,5 @@
-//! Requests that could approve a pending action: each is sent once, and one at a time.
+//! Requests that could approve a pending action, and messages: each is sent once, and one at a
+//! time.
 
 use std::{future::ready, time::Duration};
 
@@ -11,16 +12,16 @@ use crate::{Conversation, mirror::answered::Answered};
 /// Timeout of a request: on older servers it takes as long as a running tool.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// The right to send a request that could approve a pending action.
+/// The right to send a request that could approve a pending action, or a message.
 pub(crate) struct Turn {
-    _guard: OwnedMutexGuard<()>,
+    guards: Vec<OwnedMutexGuard<()>>,
 }
 
 impl Turn {
     /// Waits for the turn to check and send. The turn ends when it is dropped.
     async fn wait(answered: &Answered) -> Self {
         Self {
-            _guard: answered.lock_turn().await,
+            guards: vec![answered.lock_turn().await],
         }
     }
 
@@ -63,6 +64,25 @@ impl Conversation {
     pub(crate) async fn turn(&self) -> crate::Result<Turn> {
         let turn = async { Ok(Turn::wait(&self.mirror().answered).await) };
         self.unless_ended(turn).await
+    }
+
+    /// Waits for the turn to send a message, with the time limit for unclear answers. Only a
+    /// message that starts a run could approve, and waits for other such requests.
+    pub(crate) async fn turn_to_message(&self, could_approve: bool) -> crate::Result<Turn> {
+        let limit = self.limits().answer;
+        let lock = async { Ok(self.mirror().answered.lock_message().await) };
+        let message = time::timeout(limit, self.unless_ended(lock)).await;
+        let message = message.unwrap_or_else(|_| {
+            let what =
+                format!("an earlier message of this process has had no response for {limit:?}");
+            Err(self.timed_out(what).advise("nothing was sent"))
+        })?;
+        let mut turn = match could_approve {
+            true => self.turn_soon().await?,
+            false => Turn { guards: Vec::new() },
+        };
+        turn.guards.push(message);
+        Ok(turn)
     }
 
     /// Waits for the response to a request that was sent on a separate task. Once the link has

@@ -71,7 +71,8 @@ macro_rules! link_options {
         /// Sets how long the log may take to show the effect of a message, a run or an approval
         /// whose response was lost, before the operation fails with
         /// [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous). Also limits how long a message or
-        /// an approval may take to find out whether an action waits. Default: 15 s.
+        /// an approval waits for earlier ones of this process, and how long it may take to find out
+        /// whether an action waits. Default: 15 s.
         pub fn ambiguous_after(mut self, limit: std::time::Duration) -> Self {
             self.$following.link.limits().answer = crate::limits::Limits::bounded(limit);
             self

@@ -413,6 +413,33 @@ async fn an_answer_does_not_wait_for_a_request_whose_response_never_arrives() {
     running.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_message_does_not_wait_for_a_run_whose_response_never_arrives() {
+    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    mock.slow_down("/run", Duration::from_secs(3_000));
+    let running = run(&conversation);
+    sleep(Duration::from_secs(1)).await;
+    let sending = conversation.send("More.").into_future();
+    let sent = tokio::time::timeout(Duration::from_secs(1), sending).await;
+    assert!(matches!(sent, Ok(Ok(()))), "{sent:?}");
+    assert_eq!(mock.seen("POST /events"), 1);
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_waits_for_an_earlier_one_until_the_limit() {
+    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    mock.slow_down("/events", Duration::from_secs(3_000));
+    let first = tokio::spawn(conversation.send("First.").into_future());
+    until(|| mock.bodies().len() == 1).await;
+    let second = conversation.send("Second.").into_future();
+    let second = tokio::time::timeout(Duration::from_secs(20), second).await;
+    let error = second.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert_eq!(mock.bodies().len(), 1, "{:?}", mock.bodies());
+    first.abort();
+}
+
 /// A server that is still finishing the run of a waiting action accepts the approval without
 /// starting a run.
 #[tokio::test(start_paused = true)]
@@ -481,7 +508,10 @@ async fn a_close_ends_requests_that_wait_for_a_response() {
         };
         sleep(Duration::from_secs(1)).await;
         let send = |it: &Conversation| it.send("b").into_future();
-        let second = tokio::spawn(failed(conversation.clone(), send));
+        let second = match path {
+            "/events" => tokio::spawn(failed(conversation.clone(), send)),
+            _ => run(&conversation),
+        };
         sleep(Duration::from_secs(1)).await;
         let begun = tokio::time::Instant::now();
         conversation.close().await.unwrap();

@@ -59,6 +59,10 @@ impl Deref for Child {
 /// The server starts a child under the confirmation policy with which the parent was created, and
 /// runs it at once. A policy that was set later does not apply to it, and would come too late.
 ///
+/// A child has the client tools of its parent. The handlers of the parent's handle are called for
+/// the child too, as long as the child's handle lives. A program that attaches to a child passes
+/// them to [`client_tool`](crate::Attach::client_tool).
+///
 /// # Errors
 ///
 /// Returns [`ErrorKind::Conflict`](crate::ErrorKind::Conflict), and sends nothing, if the policy in
@@ -103,6 +107,10 @@ impl StartChild {
             .call_newer("start a child conversation", &self.call)
             .await?;
         let attached = Conversation::attach(parent.client(), response.conversation_id).await?;
+        if let Some(dispatch) = parent.client_tools() {
+            // The child may have called them already.
+            attached.execute_tools(dispatch.tools().to_vec(), true, false);
+        }
         Ok(Child {
             conversation: attached,
             response,

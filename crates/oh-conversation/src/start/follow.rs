@@ -45,15 +45,15 @@ impl Conversation {
         }
         conversation.know_what_waits().await?;
         conversation.know_newer_settings().await?;
-        conversation.execute_tools(tools, resume_tools);
+        let new = matches!(conversation.origin(), Origin::Created);
+        conversation.execute_tools(tools, new, resume_tools);
         Ok(conversation)
     }
 
-    /// Executes these client tools when the agent calls them. `resume`: also executes the calls in
-    /// the history that have no result.
-    pub(crate) fn execute_tools(&self, tools: Vec<ClientTool>, resume: bool) {
+    /// Executes these client tools when the agent calls them. `new`: the whole log is new.
+    /// `resume`: also executes the calls in the history that have no result.
+    pub(crate) fn execute_tools(&self, tools: Vec<ClientTool>, new: bool, resume: bool) {
         if !tools.is_empty() {
-            let new = matches!(self.origin(), Origin::Created);
             self.set_dispatch(dispatch::start(self, tools, new, resume));
         }
     }

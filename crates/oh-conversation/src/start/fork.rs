@@ -188,7 +188,7 @@ impl ForkConversation {
             .map_err(|error: Error| named(error).of_conversation(copy_id))?;
         // Their results start runs, which need the settings.
         if let Some(dispatch) = original.client_tools() {
-            copy.execute_tools(dispatch.tools().to_vec(), dispatch.resumes());
+            copy.execute_tools(dispatch.tools().to_vec(), false, dispatch.resumes());
         }
         Ok(copy)
     }

@@ -387,3 +387,26 @@ async fn the_calls_of_a_conversation_that_was_deleted_and_created_again_are_exec
     let run = again.run().timeout(Duration::from_secs(30)).await.unwrap();
     assert_eq!(calls.lock().unwrap().len(), 1, "{run}");
 }
+
+#[tokio::test]
+async fn a_childs_calls_are_executed_with_the_handlers_of_its_parent() {
+    let script = Script::new()
+        .step(Step::call("ask", json!({})))
+        .forever(|script| script.finish("Done."));
+    let server = FakeServer::builder().script(script).start().await.unwrap();
+    let place = Place(server.client().unwrap());
+    let calls = Calls::default();
+    let parent = Conversation::builder(&place, Agent::new(Llm::new("m").api_key("k")))
+        .client_tool(tool(&calls))
+        .await
+        .unwrap();
+    let child = parent.children().start("Go.").await.unwrap();
+    let run = child.join().timeout(Duration::from_secs(30)).await.unwrap();
+    assert_eq!(calls.lock().unwrap().len(), 1, "{run}");
+    let events = child.events();
+    let results = events.iter().filter(|event| {
+        let text = String::from_utf8_lossy(event.raw());
+        event.source().as_str() == "user" && text.contains("An answer.")
+    });
+    assert_eq!(results.count(), 1);
+}

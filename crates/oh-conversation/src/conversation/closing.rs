@@ -106,6 +106,10 @@ impl Conversation {
     /// Deletes the conversation on the server (`DELETE /api/conversations/{conversation_id}`) and
     /// closes the link. The workspace is kept. Deleting a conversation that is gone succeeds.
     ///
+    /// If the response is lost, the request is repeated as for [`pause`](Self::pause). The repeated
+    /// request also deletes a conversation that another program has created with this id in
+    /// between.
+    ///
     /// Must not be awaited from inside a callback of [`on_event`](Self::on_event): this waits for
     /// the server.
     ///

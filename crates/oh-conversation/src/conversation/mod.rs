@@ -293,6 +293,10 @@ impl Conversation {
 
     /// Requests a pause after the current step (`POST …/pause`).
     ///
+    /// If the response is lost, the request is repeated within the client's
+    /// [timeout](oh_transport::ClientBuilder::timeout). The repeated request also pauses a run that
+    /// another program has started in between.
+    ///
     /// # Errors
     ///
     /// Returns an error if the request fails.
@@ -305,7 +309,8 @@ impl Conversation {
         })
     }
 
-    /// Cancels the model or tool call in progress (`POST …/interrupt`).
+    /// Cancels the model or tool call in progress (`POST …/interrupt`). The request is repeated as
+    /// for [`pause`](Self::pause).
     ///
     /// # Errors
     ///

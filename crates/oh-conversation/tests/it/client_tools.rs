@@ -363,6 +363,32 @@ async fn a_result_that_a_gateway_answers_with_503_is_not_sent_again_during_the_s
     conversation.delete().await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_result_starts_a_run_only_if_nothing_has_stopped_the_agent() {
+    let statuses = [
+        ("idle", 1),
+        ("finished", 1),
+        ("paused", 0),
+        ("stuck", 0),
+        ("error", 0),
+    ];
+    for (status, runs) in statuses {
+        let (mock, mut dials) = Mock::new();
+        let calls = Calls::default();
+        let (conversation, dial) = attach(&mock, &mut dials, &calls).await;
+        mock.tell(&dial, "running").await;
+        mock.tell(&dial, status).await;
+        mock.set_status(status);
+        dial.full_state(status).await.unwrap();
+        let call = called(&mock);
+        brings(&mock, &dial, call).await;
+        answered(&mock, 1).await;
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(mock.seen("POST /run"), runs, "{status}");
+        conversation.delete().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn the_calls_of_a_conversation_that_was_deleted_and_created_again_are_executed() {
     let script = Script::new()

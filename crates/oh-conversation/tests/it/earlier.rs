@@ -238,6 +238,26 @@ async fn an_action_to_which_another_client_has_navigated_waits() {
     }
 }
 
+/// An approval holds for one execution, whose result is no longer held here.
+#[tokio::test]
+async fn an_approved_action_waits_again_although_its_result_is_no_longer_held() {
+    let scene = paused().await;
+    let conversation = scene.attach(|attach| attach.keep_last(1)).await;
+    let approvals = conversation.approvals();
+    soon(approvals.approve(&scene.waiting)).await.unwrap();
+    let outcome = soon(conversation.join().into_future()).await.unwrap();
+    assert!(outcome.is_finished(), "{outcome}");
+    let executed = scene.fake.executed().len();
+    scene.flood(3_000);
+    until(|| conversation.events().seq(0) > Some(1_000)).await;
+    let last = scene.waiting.last().unwrap().id();
+    scene.first.branches().navigate(last).await.unwrap();
+    let outcome = soon(conversation.run().into_future()).await.unwrap();
+    assert_eq!(outcome.status(), RunStatus::WaitingForConfirmation);
+    assert_eq!(approvals.pending(), scene.waiting);
+    assert_eq!(scene.fake.executed().len(), executed);
+}
+
 /// Checks that the handle starts no run.
 async fn waits(scene: &Scene, conversation: &Conversation) {
     scene.server.forget_requests();

@@ -9,6 +9,8 @@ mod bulk;
 #[cfg(test)]
 mod callbacks;
 #[cfg(test)]
+mod children;
+#[cfg(test)]
 mod client_tools;
 #[cfg(test)]
 mod clocks;

@@ -1,7 +1,7 @@
 //! Tests that navigation executes nothing without approval.
 
 use oh_conversation::{Conversation, ErrorKind, RunStatus};
-use oh_protocol::config::ConfirmationPolicy;
+use oh_protocol::{ExecutionStatus, config::ConfirmationPolicy};
 use oh_testkit::{
     FakeServer,
     fake::{Execution, Permission},
@@ -45,6 +45,30 @@ async fn navigation_sends_nothing_during_a_run_a_paused_step_or_a_goal() {
         assert_eq!(error.kind(), ErrorKind::Conflict, "{changes:?}: {error}");
         assert_eq!(mock.seen("POST /navigate"), 0, "{changes:?}");
     }
+}
+
+/// A goal that another program has started runs the agent again after the paused step.
+#[tokio::test(start_paused = true)]
+async fn navigation_sends_nothing_if_a_goal_begins_while_it_waits_for_a_paused_step() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    mock.tell(&dial, "running").await;
+    mock.tell(&dial, "paused").await;
+    mock.set_status("running");
+    until(|| conversation.state().execution_status() == ExecutionStatus::Paused).await;
+    let before = mock.seen("GET ");
+    let navigating = tokio::spawn(conversation.branches().navigate("0"));
+    // After the first check, this request asks whether the paused step has ended.
+    until(|| mock.seen("GET ") > before).await;
+    let goal = json!({"key": "goal", "value": {"active": true, "status": "running",
+        "iteration": 1, "max_iterations": 5, "objective": "Reach it."}});
+    let (seq, event) = mock.append("ConversationStateUpdateEvent", &goal);
+    dial.durable(seq, &event).await.unwrap();
+    mock.tell(&dial, "idle").await;
+    mock.set_status("idle");
+    dial.full_state("idle").await.unwrap();
+    let error = soon(navigating).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(mock.seen("POST /navigate"), 0);
 }
 
 #[tokio::test]

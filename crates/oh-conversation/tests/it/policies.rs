@@ -65,7 +65,7 @@ pub(crate) fn acts() -> Script {
     })
 }
 
-async fn attach(server: &FakeServer) -> (oh_testkit::FakeConversation, Conversation) {
+pub(crate) async fn attach(server: &FakeServer) -> (oh_testkit::FakeConversation, Conversation) {
     let fake = server.create();
     let client = server.client().unwrap();
     let conversation = Conversation::attach(&client, fake.id()).await.unwrap();
@@ -161,6 +161,53 @@ async fn an_approval_sets_the_policy_again_where_sockets_are_refused() {
     // A restart of the server would not be noticed here.
     soon(approvals.approve(&approvals.pending())).await.unwrap();
     assert_eq!(mock.seen("POST /confirmation_policy"), 2);
+}
+
+/// A restart of the server goes unnoticed once sockets are refused.
+#[tokio::test(start_paused = true)]
+async fn an_approval_sets_the_policy_again_after_sockets_are_refused() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let approvals = conversation.approvals();
+    soon(approvals.set_policy(ConfirmationPolicy::always()))
+        .await
+        .unwrap();
+    for _ in 0..10_000 {
+        mock.refuse(Error::new(Wire::Handshake, "426 Upgrade Required"));
+    }
+    dial.peer.end(Error::closed(1012, "")).await.unwrap();
+    until(|| conversation.link() == Link::Polling).await;
+    mock.act();
+    change(&mock, "execution_status", json!("waiting_for_confirmation"));
+    mock.set_status("waiting_for_confirmation");
+    until(|| !approvals.pending().is_empty()).await;
+    let pending = approvals.pending();
+    soon(approvals.approve(&pending)).await.unwrap();
+    let requests = mock.requests();
+    let last = |path: &str| requests.iter().rposition(|it| it.ends_with(path)).unwrap();
+    let answered = last("/respond_to_confirmation");
+    assert!(last("/confirmation_policy") < answered);
+    assert_eq!(mock.seen("POST /confirmation_policy"), 2, "{requests:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_previous_policy_is_set_again_after_another_one_was_rejected() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    let approvals = conversation.approvals();
+    soon(approvals.set_policy(ConfirmationPolicy::always()))
+        .await
+        .unwrap();
+    let (seq, event) = policy(&mock, "AlwaysConfirm");
+    dial.durable(seq, &event).await.unwrap();
+    until(|| conversation.events().len() == 1).await;
+    mock.plan("/confirmation_policy", Ok((422, json!({"detail": "no"}))));
+    let error = soon(approvals.set_policy(ConfirmationPolicy::never())).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Validation);
+    // The server restarts, and loses the first policy.
+    let dial = reconnected(&mock, &mut dials, dial).await;
+    state(&dial, "idle", "NeverConfirm").await;
+    until(|| mock.seen("POST /confirmation_policy") == 3).await;
+    let bodies = mock.bodies();
+    assert!(bodies[2].contains("AlwaysConfirm"), "{bodies:?}");
 }
 
 #[tokio::test]
@@ -515,69 +562,4 @@ async fn a_policy_does_not_wait_for_the_response_to_a_run() {
     let set = tokio::time::timeout(Duration::from_secs(5), set).await;
     assert!(set.is_ok_and(|set| set.is_ok()));
     assert_eq!(mock.seen("POST /confirmation_policy"), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_child_is_started_without_a_policy_that_has_not_arrived() {
-    let (mock, mut dials, dial, conversation) = attached("idle").await;
-    dial.peer.end(Error::closed(1012, "")).await.unwrap();
-    let _silent = soon(dials.recv()).await.unwrap();
-    policy(&mock, "AlwaysConfirm");
-    let child = conversation.children().start("x").into_future();
-    let error = soon(child).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-    assert_eq!(mock.seen("POST /children"), 0);
-}
-
-#[tokio::test]
-async fn no_child_is_started_that_would_not_have_the_policy() {
-    let server = FakeServer::builder().script(acts()).start().await.unwrap();
-    let (fake, conversation) = attach(&server).await;
-    let approvals = conversation.approvals();
-    approvals
-        .set_policy(ConfirmationPolicy::always())
-        .await
-        .unwrap();
-    let error = conversation.children().start("x").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-    // Another handle, which has only the newest events and has set no policy.
-    fake.fill(200, 10).await;
-    let client = oh_transport::Client::builder(server.url());
-    let client = client.session_api_key(server.session_api_key());
-    let client = client.build().unwrap();
-    let other = Conversation::attach(&client, fake.id()).live().await;
-    let other = other.unwrap();
-    let error = other.children().start("x").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-    let children = "/api/conversations/{id}/children";
-    assert!(server.requests_to("POST", children).is_empty());
-    // The reason on such a server: it starts a child under the policy of the creation.
-    let call = oh_protocol::calls::conversations::StartChild::new(fake.id(), "x");
-    let child = client.call(&call).await.unwrap().conversation_id;
-    let child = server.conversation(child).unwrap();
-    child.idle().await;
-    assert!(!child.executed().is_empty());
-    // Without an asking policy, and under one from the creation, children are started.
-    approvals
-        .set_policy(ConfirmationPolicy::never())
-        .await
-        .unwrap();
-    conversation.children().start("x").await.unwrap();
-}
-
-#[tokio::test]
-async fn a_child_has_the_policy_with_which_its_parent_was_created() {
-    let server = FakeServer::builder().script(acts()).start().await.unwrap();
-    let place = crate::mock::Place(server.client().unwrap());
-    let llm = oh_protocol::config::Llm::new("m").api_key("k");
-    let parent = Conversation::builder(&place, oh_protocol::config::Agent::new(llm))
-        .always_confirm()
-        .start()
-        .await
-        .unwrap();
-    let child = parent.children().start("x").await.unwrap();
-    _ = child.join().await.unwrap();
-    assert_eq!(child.approvals().pending().len(), 1);
-    let executed = server.conversation(child.id()).unwrap().executed();
-    assert!(executed.is_empty(), "{executed:?}");
 }

@@ -1,6 +1,12 @@
 //! Tests of streamed text on both kinds of socket.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use oh_conversation::{Conversation, Token, TokenStream};
 use oh_testkit::FakeServer;
@@ -81,6 +87,33 @@ async fn a_retry_replaces_received_pieces_and_the_finished_event_closes_the_item
     }
     // Only the event is kept, not the tokens.
     assert_eq!(conversation.events().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_of_many_pieces_lets_other_tasks_run() {
+    let (_mock, _dials, dial, conversation) = attached("running").await;
+    let mut tokens = conversation.tokens();
+    let mut last = conversation.tokens();
+    let pieces = 500;
+    for n in 1..=pieces {
+        frame(&dial, &delta("0", 1, "text", &n.to_string())).await;
+    }
+    // Afterwards all pieces are in the queue of the other reader too.
+    while soon(last.next()).await.unwrap() != text("0", 1, "500") {}
+    let read = Arc::new(AtomicUsize::new(0));
+    let reading = tokio::spawn({
+        let read = read.clone();
+        async move {
+            while read.load(Ordering::Relaxed) < pieces {
+                tokens.next().await.unwrap();
+                read.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    tokio::task::yield_now().await;
+    let first = read.load(Ordering::Relaxed);
+    assert!(first > 0 && first < pieces, "{first}");
+    soon(reading).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::coop};
 
 /// Creates a queue with room for `capacity` items, at least one.
 pub(crate) fn queue<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
@@ -86,6 +86,8 @@ impl<T> Receiver<T> {
     /// Waits for the next item. Returns `None` when the sender was dropped and the queue is empty.
     /// Cancel-safe: a dropped call takes nothing.
     pub(crate) async fn recv(&mut self) -> Option<T> {
+        // A full queue must not keep other tasks from running.
+        coop::consume_budget().await;
         loop {
             // Check `closed` first: the last item is in the queue before the queue is closed.
             let closed = self.0.lock().closed;

@@ -1,6 +1,9 @@
 //! Tests for order, capacity, closing and memory.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use tokio::{sync::oneshot, time::timeout};
 
@@ -98,4 +101,25 @@ async fn an_empty_queue_holds_no_memory() {
     assert!(held() >= 1000);
     while receiver.try_recv().is_some() {}
     assert_eq!(held(), 0);
+}
+
+#[tokio::test]
+async fn a_receiver_of_many_items_lets_other_tasks_run() {
+    let (sender, mut receiver) = queue(1);
+    let items = 500;
+    sender.send_all(&mut (0..items).collect()).await.unwrap();
+    let read = Arc::new(AtomicUsize::new(0));
+    let reading = tokio::spawn({
+        let read = read.clone();
+        async move {
+            while read.load(Ordering::Relaxed) < items {
+                receiver.recv().await.unwrap();
+                read.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    tokio::task::yield_now().await;
+    let first = read.load(Ordering::Relaxed);
+    assert!(first > 0 && first < items, "{first}");
+    reading.await.unwrap();
 }

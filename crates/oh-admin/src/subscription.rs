@@ -122,7 +122,7 @@ impl Login {
         &self.challenge.user_code
     }
 
-    /// Returns everything that the server returned.
+    /// Returns the server's response to the start of the login.
     pub fn challenge(&self) -> &LoginChallenge {
         &self.challenge
     }
@@ -154,7 +154,7 @@ impl Login {
     }
 
     /// Waits until the user has entered the code. Polls at the vendor's interval, and continues
-    /// after failures that may pass.
+    /// after temporary failures.
     ///
     /// # Errors
     ///

@@ -30,7 +30,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const SPARES_TRIED: usize = 5;
 
 /// A pool of dormant servers, each with its own keys and directories. [`acquire`](Self::acquire)
-/// takes milliseconds, where a start takes 12 to 16 s.
+/// takes milliseconds, and a cold start 10 s or more.
 ///
 /// On Linux the spares are forked from a [`TemplateServer`] that the pool starts first. The
 /// template uses about 290 MiB of memory, and each spare 76 MiB more. A spare that was taken is

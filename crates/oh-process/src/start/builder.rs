@@ -224,7 +224,7 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Sets how long the server may take to become ready. Default 180 s; 12 to 16 s are usual.
+    /// Sets how long the server may take to become ready. Default 180 s; 10 to 16 s are usual.
     pub fn ready_within(mut self, deadline: Duration) -> Self {
         self.settings.deadline = deadline;
         self

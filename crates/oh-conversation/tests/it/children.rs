@@ -1,5 +1,5 @@
-//! Tests that a child, which the server runs under the policy of its parent's creation, needs no other
-//! one.
+//! Tests that no child is started without the policy in effect: the server runs a child under the
+//! policy of its parent's creation.
 
 use oh_conversation::{Conversation, ErrorKind};
 use oh_protocol::config::ConfirmationPolicy;

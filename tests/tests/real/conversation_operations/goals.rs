@@ -6,7 +6,7 @@ use openhands::{
     LocalServer, RunStatus,
     conversation::ErrorKind,
     protocol::state::GoalState,
-    testkit::{Script, Step},
+    testkit::{Gate, Script, Step},
 };
 use tokio::time::timeout;
 
@@ -129,15 +129,17 @@ pub(super) async fn a_goal_out_of_rounds_or_interrupted_says_so(server: &LocalSe
 }
 
 pub(super) async fn a_goal_while_busy_is_refused(server: &LocalServer) {
+    let (run, round) = (Gate::new(), Gate::new());
     let script = Script::new()
-        .step(Step::text("Slowly.").delay(Duration::from_secs(4)))
-        .step(Step::text(REACHED).delay(Duration::from_secs(4)))
+        .step(Step::text("Slowly.").hold(&run))
+        .step(Step::text(REACHED).hold(&round))
         .forever(|s| s.text(REACHED));
     let model = model(script).await;
     let conversation = started(server, &model).await;
     conversation.send("Work.").and_run().await.unwrap();
     let error = conversation.goals().start("And this.").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    run.open();
     // The run continues, and the log contains nothing about the goal.
     let ended = timeout(LONG, conversation.join()).await.unwrap().unwrap();
     assert!(ended.is_finished() && !ended.report().started(), "{ended}");
@@ -146,6 +148,7 @@ pub(super) async fn a_goal_while_busy_is_refused(server: &LocalServer) {
     let goal = conversation.goals().start("Then this.").await.unwrap();
     let error = conversation.goals().start("And that.").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    round.open();
     timeout(LONG, goal.ended()).await.unwrap().unwrap();
     finishes(&conversation).await;
     // Without an active run, `join` returns the current status and starts nothing.

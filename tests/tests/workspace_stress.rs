@@ -231,8 +231,10 @@ async fn output_that_is_no_text(workspace: &Workspace) {
         exact.stdout()[..] == [umlauts.as_bytes(), &[0xff]].concat(),
         "{exact:?}"
     );
-    // A log is downloaded in its current state while it grows.
-    let line = "for n in $(seq 1 400); do seq 1 2000; sleep 0.01; done > log";
+    // A log is downloaded in its current state while it grows. It exists before the command that
+    // writes to it, because `start` returns before the shell has opened it.
+    workspace.execute(": > log").await.unwrap();
+    let line = "for n in $(seq 1 400); do seq 1 2000; sleep 0.01; done >> log";
     let writing = workspace.execute(line).start().await.unwrap();
     let mut before = 0;
     for _ in 0..10 {

@@ -2,6 +2,7 @@
 //! files, forked from templates that all tests of a process share.
 
 mod python;
+mod stand_in;
 mod templates;
 
 use openhands::{
@@ -11,6 +12,7 @@ use openhands::{
 use tempfile::TempDir;
 
 pub use python::python;
+pub use stand_in::{Answer, StandIn, header};
 
 /// Returns a home for [`server`], removed at the end of the test.
 ///

@@ -221,9 +221,7 @@ fn result_of(mock: &Mock, call: u64) {
 
 /// Attaches where the server refuses all sockets.
 async fn polling(mock: &Mock, calls: &Calls) -> Conversation {
-    for _ in 0..10_000 {
-        mock.refuse(Error::new(Wire::Handshake, "426 Upgrade Required"));
-    }
+    mock.refuse_upgrades();
     mock.append("New", &json!({}));
     let attach = Conversation::attach(&mock.client(), mock.id).client_tool(tool(calls));
     let conversation = soon(attach.into_future()).await.unwrap();

@@ -21,7 +21,10 @@ use oh_transport::Client;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::{mock::Place, policies::acts};
+use crate::{
+    mock::Place,
+    policies::{acts, attach_waiting},
+};
 
 const FORK: &str = "/api/conversations/{id}/fork";
 const SOON: Duration = Duration::from_secs(30);
@@ -126,14 +129,8 @@ async fn a_fork_that_cannot_be_set_up_is_named() {
 #[tokio::test]
 async fn an_action_that_waits_in_the_original_also_waits_in_a_copy() {
     let server = FakeServer::builder().script(acts()).start().await.unwrap();
-    let fake = server.create();
-    let client = server.client().unwrap();
-    let conversation = Conversation::attach(&client, fake.id()).await.unwrap();
+    let (_fake, conversation) = attach_waiting(&server).await;
     let approvals = conversation.approvals();
-    let always = ConfirmationPolicy::always();
-    approvals.set_policy(always).await.unwrap();
-    conversation.send("Go.").await.unwrap();
-    _ = conversation.run().await.unwrap();
     let waiting = approvals.pending();
     assert_eq!(waiting.len(), 1);
     let never = ConfirmationPolicy::never();

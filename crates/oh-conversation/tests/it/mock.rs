@@ -243,6 +243,13 @@ impl Mock {
         self.inner.lock().unwrap().slow = Some((path_end, by));
     }
 
+    /// Rejects every upgrade to a socket, as a gateway does that knows no sockets.
+    pub(crate) fn refuse_upgrades(&self) {
+        for _ in 0..100_000 {
+            self.refuse(Error::new(ErrorKind::Handshake, "426 Upgrade Required"));
+        }
+    }
+
     pub(crate) fn refuse(&self, error: Error) {
         self.inner.lock().unwrap().refusals.push_back(error);
     }
@@ -475,6 +482,16 @@ pub(crate) async fn attached(
     dial.welcome(&mock, status).await.unwrap();
     let conversation = soon(attaching).await.unwrap();
     (mock, dials, dial, conversation)
+}
+
+/// Attaches to a conversation with one event, without a socket: a gateway rejects every upgrade.
+pub(crate) async fn polled() -> (Mock, mpsc::UnboundedReceiver<Dial>, Conversation) {
+    let (mock, dials) = Mock::new();
+    mock.refuse_upgrades();
+    mock.append("New", &json!({}));
+    let conversation = soon(mock.attach()).await.unwrap();
+    crate::approvals::until(|| conversation.link() == oh_conversation::Link::Polling).await;
+    (mock, dials, conversation)
 }
 
 pub(crate) fn full_state(status: &str) -> Value {

@@ -1,7 +1,7 @@
 //! Tests that navigation executes nothing without approval.
 
-use oh_conversation::{Conversation, ErrorKind, RunStatus};
-use oh_protocol::{ExecutionStatus, config::ConfirmationPolicy};
+use oh_conversation::{ErrorKind, RunStatus};
+use oh_protocol::ExecutionStatus;
 use oh_testkit::{
     FakeServer,
     fake::{Execution, Permission},
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     approvals::until,
     mock::{attached, soon},
-    policies::acts,
+    policies::{acts, attach_waiting},
 };
 
 fn status(value: &str) -> Value {
@@ -74,14 +74,8 @@ async fn navigation_sends_nothing_if_a_goal_begins_while_it_waits_for_a_paused_s
 #[tokio::test]
 async fn an_approved_action_waits_again_after_navigation_back_to_it() {
     let server = FakeServer::builder().script(acts()).start().await.unwrap();
-    let fake = server.create();
-    let client = server.client().unwrap();
-    let conversation = Conversation::attach(&client, fake.id()).await.unwrap();
+    let (fake, conversation) = attach_waiting(&server).await;
     let approvals = conversation.approvals();
-    let always = ConfirmationPolicy::always();
-    approvals.set_policy(always).await.unwrap();
-    conversation.send("Go.").await.unwrap();
-    _ = conversation.run().await.unwrap();
     let first = approvals.pending();
     approvals.approve(&first).await.unwrap();
     _ = conversation.join().await.unwrap();

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use oh_conversation::{Approvals, Conversation, ErrorKind, Link};
+use oh_conversation::{Approvals, Conversation, ErrorKind, Link, RunStatus};
 use oh_protocol::{
     calls::conversations::SetConfirmationPolicy,
     config::{ConfirmationPolicy, SecurityAnalyzer},
@@ -16,7 +16,7 @@ use tokio::{sync::mpsc::UnboundedReceiver, time::sleep};
 
 use crate::{
     approvals::until,
-    mock::{Dial, Mock, attached, full_state, soon},
+    mock::{Dial, Mock, attached, full_state, polled, soon},
 };
 
 /// Sends a snapshot with a status and a policy.
@@ -69,6 +69,19 @@ pub(crate) async fn attach(server: &FakeServer) -> (oh_testkit::FakeConversation
     let fake = server.create();
     let client = server.client().unwrap();
     let conversation = Conversation::attach(&client, fake.id()).await.unwrap();
+    (fake, conversation)
+}
+
+/// Runs until the first action waits for an approval.
+pub(crate) async fn attach_waiting(
+    server: &FakeServer,
+) -> (oh_testkit::FakeConversation, Conversation) {
+    let (fake, conversation) = attach(server).await;
+    let always = ConfirmationPolicy::always();
+    conversation.approvals().set_policy(always).await.unwrap();
+    conversation.send("Go.").await.unwrap();
+    let run = conversation.run().await.unwrap();
+    assert_eq!(run.status(), RunStatus::WaitingForConfirmation);
     (fake, conversation)
 }
 
@@ -143,13 +156,7 @@ async fn an_approval_is_not_sent_if_the_policy_is_not_set_again_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn an_approval_sets_the_policy_again_where_sockets_are_refused() {
-    let (mock, _dials) = Mock::new();
-    for _ in 0..10_000 {
-        mock.refuse(Error::new(Wire::Handshake, "426 Upgrade Required"));
-    }
-    mock.append("New", &json!({}));
-    let conversation = soon(mock.attach()).await.unwrap();
-    until(|| conversation.link() == Link::Polling).await;
+    let (mock, _dials, conversation) = polled().await;
     let approvals = conversation.approvals();
     soon(approvals.set_policy(ConfirmationPolicy::always()))
         .await
@@ -171,9 +178,7 @@ async fn an_approval_sets_the_policy_again_after_sockets_are_refused() {
     soon(approvals.set_policy(ConfirmationPolicy::always()))
         .await
         .unwrap();
-    for _ in 0..10_000 {
-        mock.refuse(Error::new(Wire::Handshake, "426 Upgrade Required"));
-    }
+    mock.refuse_upgrades();
     dial.peer.end(Error::closed(1012, "")).await.unwrap();
     until(|| conversation.link() == Link::Polling).await;
     mock.act();
@@ -213,14 +218,8 @@ async fn the_previous_policy_is_set_again_after_another_one_was_rejected() {
 #[tokio::test]
 async fn an_approval_after_a_restart_executes_no_later_action() {
     let server = FakeServer::builder().script(acts()).start().await.unwrap();
-    let (fake, conversation) = attach(&server).await;
+    let (fake, conversation) = attach_waiting(&server).await;
     let approvals = conversation.approvals();
-    approvals
-        .set_policy(ConfirmationPolicy::always())
-        .await
-        .unwrap();
-    conversation.send("Go.").await.unwrap();
-    _ = conversation.run().await.unwrap();
     assert_eq!(approvals.pending().len(), 1);
     let rejects = Fault::status(403).on("/api/conversations/{id}/confirmation_policy");
     server.inject(rejects);

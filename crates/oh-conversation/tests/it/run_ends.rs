@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oh_conversation::{Bulk, Conversation, ErrorKind, Link, RunStatus};
+use oh_conversation::{Bulk, Conversation, ErrorKind, RunStatus};
 use oh_transport::{Error, ErrorKind as Wire};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::{
     approvals::until,
     handlers::{state, stats},
-    mock::{Mock, attached, soon},
+    mock::{Mock, attached, polled, soon},
 };
 
 #[tokio::test(start_paused = true)]
@@ -228,13 +228,7 @@ async fn a_run_ends_if_the_server_is_gone_after_it_has_not_found_the_conversatio
 /// Without a socket, a restart that the log does not show looks like a long step.
 #[tokio::test(start_paused = true)]
 async fn an_idle_timeout_ends_the_wait_for_a_run_that_a_restart_has_ended() {
-    let (mock, _dials) = Mock::new();
-    for _ in 0..10_000 {
-        mock.refuse(Error::new(Wire::Handshake, "426 Upgrade Required"));
-    }
-    mock.append("New", &json!({}));
-    let conversation = soon(mock.attach()).await.unwrap();
-    until(|| conversation.link() == Link::Polling).await;
+    let (mock, _dials, conversation) = polled().await;
     let run = conversation.run().idle_timeout(Duration::from_secs(60));
     let running = tokio::spawn(run.into_future());
     until(|| mock.seen("POST /run") == 1).await;

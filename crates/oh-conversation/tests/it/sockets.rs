@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use oh_conversation::{Cursor, Link};
-use oh_transport::{Error, ErrorKind as Wire};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -14,12 +13,7 @@ use crate::{
 
 #[tokio::test(start_paused = true)]
 async fn without_sockets_events_are_read_by_rest_and_a_run_ends_with_all_of_them() {
-    without_sockets(|mock| {
-        for _ in 0..100_000 {
-            mock.refuse(Error::new(Wire::Handshake, "426 Upgrade Required"));
-        }
-    })
-    .await;
+    without_sockets(Mock::refuse_upgrades).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use oh_conversation::{Conversation, ErrorKind, Link};
+use oh_conversation::{Conversation, ErrorKind};
 use oh_protocol::{
     ExecutionStatus,
     config::{Agent, ConfirmationPolicy, Llm},
 };
 use oh_testkit::{FakeServer, Script, Step};
-use oh_transport::{Error, ErrorKind as Wire};
+use oh_transport::ErrorKind as Wire;
 use serde_json::json;
 use tokio::time::sleep;
 
 use crate::{
     approvals::{answer, until},
-    mock::{Mock, Place, attached, soon},
+    mock::{Place, attached, polled, soon},
 };
 
 #[tokio::test(start_paused = true)]
@@ -75,13 +75,7 @@ async fn condensing_sends_nothing_if_the_step_that_it_waits_for_proposes_an_acti
 /// Without a socket, nothing shows that the server was restarted and has lost the policy.
 #[tokio::test(start_paused = true)]
 async fn condensing_sets_the_policy_again_where_sockets_are_refused() {
-    let (mock, _dials) = Mock::new();
-    for _ in 0..10_000 {
-        mock.refuse(Error::new(Wire::Handshake, "426 Upgrade Required"));
-    }
-    mock.append("New", &json!({}));
-    let conversation = soon(mock.attach()).await.unwrap();
-    until(|| conversation.link() == Link::Polling).await;
+    let (mock, _dials, conversation) = polled().await;
     let always = ConfirmationPolicy::always();
     soon(conversation.approvals().set_policy(always))
         .await

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 #[tokio::test]
 async fn git_works_on_the_real_server() {
     let home = openhands_tests::home();
-    let provider = provider::Provider::start(&home).await;
-    let server = provider.reported(openhands_tests::server(&home));
+    let provider = provider::start(&home).await;
+    let server = provider.used_by(openhands_tests::server(&home));
     let server = server.start().await.unwrap();
     let workspace = server.workspace(server.workspace_dir());
     let local = tempfile::tempdir().unwrap();

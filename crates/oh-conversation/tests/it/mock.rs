@@ -243,7 +243,7 @@ impl Mock {
         self.inner.lock().unwrap().slow = Some((path_end, by));
     }
 
-    /// Rejects every upgrade to a socket, as a gateway does that knows no sockets.
+    /// Rejects every upgrade to a socket, as a gateway does that does not support sockets.
     pub(crate) fn refuse_upgrades(&self) {
         for _ in 0..100_000 {
             self.refuse(Error::new(ErrorKind::Handshake, "426 Upgrade Required"));

@@ -46,9 +46,13 @@ async fn job() -> Result<(), Box<dyn Error>> {
         .start()
         .await?;
 
-    // Callbacks can be added at any time. This one receives hook executions only.
+    // Callbacks can be added at any time. This one passes hook executions on.
     let (seen, executions) = std::sync::mpsc::channel();
-    let watching = conversation.on_hook(move |hook| _ = seen.send(hook.clone()));
+    let watching = conversation.on_event(move |event| {
+        if let Payload::HookExecution(hook) = event.payload() {
+            _ = seen.send(hook.clone());
+        }
+    });
 
     conversation.send(TASK).await?;
     let outcome = conversation.run().await?;

@@ -38,6 +38,7 @@
 //! | pursue a goal, or delegate work | [`goals`](Conversation::goals), [`children`](Conversation::children) |
 //! | ask the agent a question, read its last response | [`agent`](Conversation::agent) |
 //! | track cost and tokens | [`usage`](Conversation::usage), [`RunReport::usage`] |
+//! | watch the connection to the server | [`link`](Conversation::link) |
 //! | run many conversations | [`Bulk`], [`Conversations`] |
 //! | export a conversation | [`trajectory`](EventLog::trajectory), [`completion_log`] |
 //!
@@ -83,11 +84,12 @@ pub use error::{Error, ErrorKind, Result};
 pub use gate::pending::PendingAction;
 pub use link::tokens::{Token, TokenStream};
 pub use mirror::events::{Events, IntoIter, Iter};
-pub use mirror::held::Link;
+pub use mirror::held::LinkStatus;
 pub use ops::agent::AgentRequests;
 pub use ops::approvals::{ApprovalEvent, ApprovalEvents, Approvals};
 pub use ops::branches::Branches;
 pub use ops::goals::{Goal, GoalProgress, Goals, StartGoal};
+pub use ops::link::LinkHandle;
 pub use ops::list::{ConversationList, Conversations};
 pub use ops::mcp::McpStatus;
 pub use ops::runtime::Runtime;
@@ -102,7 +104,7 @@ pub use read::cursor::Cursor;
 pub use read::latest::Watch;
 pub use read::stream::{EventStream, NumberedEvents};
 pub use request::Request;
-pub use run::usage::{Usage, UsageStream};
+pub use run::usage::{Usage, UsageHandle};
 pub use run::{Run, RunOutcome, RunReport, RunStatus};
 #[cfg(feature = "schemars")]
 #[doc(no_inline)]

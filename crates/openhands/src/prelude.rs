@@ -10,8 +10,8 @@ pub use oh_transport::{Client, WorkspaceHandle};
 
 #[cfg(feature = "conversation")]
 pub use oh_conversation::{
-    ApprovalEvent, Bulk, ClientTool, ClientToolCall, Conversation, Conversations, Cursor, Link,
-    RunOutcome, RunStatus, Token,
+    ApprovalEvent, Bulk, ClientTool, ClientToolCall, Conversation, Conversations, Cursor,
+    LinkStatus, RunOutcome, RunStatus, Token,
 };
 #[cfg(feature = "process")]
 pub use oh_process::LocalServer;

@@ -13,14 +13,13 @@ use std::{
 
 use oh_protocol::{
     Call, ConversationId, Event, calls,
-    event::HookExecutionEvent,
     state::{ConversationInfo, ConversationState},
 };
 use oh_transport::Client;
 use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
-    Cursor, Error, ErrorKind, EventStream, Events, Link, Origin, Request, Result, Subscription,
+    Cursor, Error, ErrorKind, EventStream, Events, Origin, Request, Result, Subscription,
     TokenStream, Watch,
     client_tools::Dispatch,
     limits::Limits,
@@ -133,18 +132,8 @@ impl Conversation {
         self.mirror().read().state.clone()
     }
 
-    /// Returns the connection state of the local mirror.
-    pub fn link(&self) -> Link {
-        self.0.view.link()
-    }
-
-    /// Returns the error that ended the last connection or prevents the next one; `None` once the
-    /// link is live again. While the link is [`Polling`](Link::Polling), this is the reason why
-    /// sockets are refused. The error that ended the link permanently is kept.
-    ///
-    /// Informational only: the watcher keeps retrying. No action is needed until the link has
-    /// ended.
-    pub fn last_error(&self) -> Option<Error> {
+    /// Returns why the link has ended, or else why there is no connection.
+    pub(crate) fn last_error(&self) -> Option<Error> {
         let ended = self.ended();
         ended.or_else(|| self.mirror().read().last_error.clone())
     }
@@ -163,20 +152,9 @@ impl Conversation {
         &self.mirror().limits
     }
 
-    /// Returns how many connections have been made so far: the first, and one after each
-    /// disconnect.
-    pub fn connections(&self) -> u64 {
-        self.mirror().read().connection
-    }
-
     /// Returns the state as a stream of the latest value.
     pub fn states(&self) -> Watch<Arc<ConversationState>> {
         Watch::states(self.0.view.clone())
-    }
-
-    /// Returns the connection state of the local mirror as a stream of the latest value.
-    pub fn links(&self) -> Watch<Link> {
-        Watch::links(self.0.view.clone())
     }
 
     /// Returns a stream of every event from a cursor on, across reconnects.
@@ -263,19 +241,6 @@ impl Conversation {
     /// A runtime that shuts down waits for a call in progress.
     pub fn on_event_blocking(&self, callback: impl FnMut(&Event) + Send + 'static) -> Subscription {
         self.callback(Cursor::Now, Place::Thread, callback)
-    }
-
-    /// Calls a function for every hook execution from now on. The callback must not block, as in
-    /// [`on_event`](Self::on_event).
-    pub fn on_hook(
-        &self,
-        mut callback: impl FnMut(&HookExecutionEvent) + Send + 'static,
-    ) -> Subscription {
-        self.on_event(move |event| {
-            if let oh_protocol::Payload::HookExecution(hook) = event.payload() {
-                callback(hook);
-            }
-        })
     }
 
     pub(crate) fn callback(
@@ -463,7 +428,7 @@ impl fmt::Debug for Conversation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Conversation")
             .field("id", &self.id())
-            .field("link", &self.link())
+            .field("link", &self.0.view.link())
             .field("events", &self.events().len())
             .finish_non_exhaustive()
     }

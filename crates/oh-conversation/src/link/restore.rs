@@ -11,7 +11,7 @@ use oh_transport::{Backoff, Client, Error, ErrorKind, Result};
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::{
-    Link,
+    LinkStatus,
     lock::lock,
     mirror::{
         Mirror,
@@ -34,7 +34,9 @@ pub(crate) fn is_settled(mirror: &Mirror) -> bool {
     }
     // Without a socket a restart goes unnoticed.
     let sent = *lock(&mirror.settled);
-    held.link != Link::Polling && held.connection > 0 && sent == (set.version, held.connection)
+    held.link != LinkStatus::Polling
+        && held.connection > 0
+        && sent == (set.version, held.connection)
 }
 
 /// Sends this process's settings again, which the server loses when it loads a conversation.
@@ -76,7 +78,7 @@ async fn restore_once(client: &Client, mirror: &Mirror) -> Result<()> {
         let snapshot = held.snapshot.as_ref();
         let fresh = snapshot.is_some_and(|last| last.connection == held.connection);
         let reported = held.state.get("confirmation_policy").cloned();
-        let fresh = fresh && held.link == Link::Live;
+        let fresh = fresh && held.link == LinkStatus::Live;
         (
             policy,
             analyzer,

@@ -22,7 +22,7 @@ use crate::Error;
 /// Connection state of the local mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Link {
+pub enum LinkStatus {
     /// Connecting, or waiting before the next attempt.
     Connecting,
     /// Connected; the history is still arriving.
@@ -38,7 +38,7 @@ pub enum Link {
     Ended,
 }
 
-impl Link {
+impl LinkStatus {
     /// Returns whether the mirror follows the server: by socket or, where sockets are refused, by
     /// REST.
     pub fn is_up(self) -> bool {
@@ -107,7 +107,7 @@ pub(crate) struct Held {
     pub(crate) asked: Option<usize>,
     pub(crate) changes: Changes,
     pub(crate) state: Arc<ConversationState>,
-    pub(crate) link: Link,
+    pub(crate) link: LinkStatus,
     /// Why there is no connection.
     pub(crate) last_error: Option<Error>,
     pub(crate) connection: u64,
@@ -149,7 +149,7 @@ impl Held {
             asked: None,
             changes: Changes::default(),
             state: Arc::new(state),
-            link: Link::Connecting,
+            link: LinkStatus::Connecting,
             last_error: None,
             connection: 0,
             connected: Instant::now(),
@@ -163,7 +163,7 @@ impl Held {
 
     /// Reports that all events that existed when the connection was made have arrived.
     pub(crate) fn live(&mut self) {
-        self.link = Link::Live;
+        self.link = LinkStatus::Live;
         self.last_error = None;
         self.disowned = false;
     }
@@ -489,7 +489,7 @@ mod tests {
         writer.connected();
         writer.change(|held| held.transient(&broken));
         let held = mirror.read();
-        assert_eq!(held.link, Link::Live);
+        assert_eq!(held.link, LinkStatus::Live);
         assert_eq!(held.snapshot.as_ref().map(|last| last.number), Some(1));
         assert!(held.end.is_none() && held.state.execution_status().is_running());
     }

@@ -28,7 +28,7 @@ use self::{
     answered::Answered,
     changes::{EarlierChanges, Part},
     earlier::Earlier,
-    held::{Held, Link},
+    held::{Held, LinkStatus},
     lineage::Lineage,
 };
 use crate::{Error, ErrorKind, limits::Limits};
@@ -143,11 +143,11 @@ impl Writer {
     pub(crate) fn connecting(&self, last_error: Option<Error>) {
         let known = {
             let held = self.0.read();
-            held.link == Link::Connecting && last_error.is_none()
+            held.link == LinkStatus::Connecting && last_error.is_none()
         };
         if !known {
             self.change(|held| {
-                held.link = Link::Connecting;
+                held.link = LinkStatus::Connecting;
                 held.last_error = last_error.or(held.last_error.take());
                 held.down_since.get_or_insert_with(Instant::now);
             });
@@ -156,7 +156,7 @@ impl Writer {
 
     pub(crate) fn connected(&self) {
         self.change(|held| {
-            held.link = Link::Replaying;
+            held.link = LinkStatus::Replaying;
             held.reconnected();
         });
     }
@@ -164,7 +164,7 @@ impl Writer {
     /// Reports that events arrive by REST, because sockets are refused, or are not open yet.
     pub(crate) fn polling(&self, last_error: Error, refused: bool) {
         self.change(|held| {
-            held.link = Link::Polling;
+            held.link = LinkStatus::Polling;
             held.last_error = Some(last_error);
             (held.down_since, held.disowned) = (None, false);
             held.unnumbered |= refused;
@@ -178,7 +178,7 @@ impl Writer {
             self.0.answered.retire();
         }
         self.change(|held| {
-            held.link = Link::Ended;
+            held.link = LinkStatus::Ended;
             held.ended.get_or_insert(error);
         });
     }

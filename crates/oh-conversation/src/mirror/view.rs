@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::{Error, ErrorKind, Link, mirror::Mirror};
+use crate::{Error, ErrorKind, LinkStatus, mirror::Mirror};
 
 /// A handle's view of a mirror, which other handles may share. The view ends with the handle.
 pub(crate) struct View {
@@ -37,9 +37,9 @@ impl View {
         closed.or_else(|| self.mirror.read().ended.clone())
     }
 
-    pub(crate) fn link(&self) -> Link {
+    pub(crate) fn link(&self) -> LinkStatus {
         match self.closed.get() {
-            Some(_) => Link::Ended,
+            Some(_) => LinkStatus::Ended,
             None => self.mirror.read().link,
         }
     }

@@ -19,7 +19,7 @@ use oh_protocol::{ExecutionStatus, calls, config::ConfirmationPolicy};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
-    Conversation, Error, ErrorKind, Link, PendingAction, Request, Result,
+    Conversation, Error, ErrorKind, LinkStatus, PendingAction, Request, Result,
     gate::{self, Standing},
     mirror::{Mirror, restored::asks_by},
     run::ran_since,
@@ -320,7 +320,7 @@ impl Approvals {
         let mirror = self.conversation.mirror();
         let ended = || {
             let held = mirror.read();
-            held.link != Link::Live || !held.wraps_up() || held.status().is_running()
+            held.link != LinkStatus::Live || !held.wraps_up() || held.status().is_running()
         };
         _ = timeout(ENDED, self.conversation.shows(ended)).await;
     }

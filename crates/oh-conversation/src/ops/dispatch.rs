@@ -17,7 +17,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
-    ClientTool, Conversation, Cursor, Error, ErrorKind, EventStream, Link, Result,
+    ClientTool, Conversation, Cursor, Error, ErrorKind, EventStream, LinkStatus, Result,
     WeakConversation,
     client_tools::{Dispatch, Progress, answers, called, claims, claims::Claims, heading},
 };
@@ -194,7 +194,7 @@ impl Dispatcher {
                     seen,
                 });
             }
-            if link == Link::Ended {
+            if link == LinkStatus::Ended {
                 return None;
             }
             drop((conversation, log));

@@ -7,6 +7,7 @@ pub(crate) mod approvals;
 pub(crate) mod branches;
 pub(crate) mod dispatch;
 pub(crate) mod goals;
+pub(crate) mod link;
 pub(crate) mod list;
 pub(crate) mod mcp;
 mod pages;

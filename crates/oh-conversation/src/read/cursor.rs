@@ -14,9 +14,9 @@ pub enum Cursor {
     /// may still be in the future. Events that the server cannot read have a position too.
     ///
     /// Only the session socket reports these numbers. On servers before 1.47, and while the link is
-    /// [`Polling`](crate::Link::Polling) because sockets are refused, a `seq` is the number of
-    /// readable events before the event. The two differ only if the server cannot read an event of
-    /// the log. A cursor of one kind then means another event to a reader with the other kind:
+    /// [`Polling`](crate::LinkStatus::Polling) because sockets are refused, a `seq` is the number
+    /// of readable events before the event. The two differ only if the server cannot read an event
+    /// of the log. A cursor of one kind then means another event to a reader with the other kind:
     /// while sockets are refused, such a reader waits up to a minute for a socket, and then starts
     /// early enough to skip nothing, so that it may get events again. On a server before 1.47, a
     /// stored cursor also changes its meaning if an earlier event becomes unreadable.

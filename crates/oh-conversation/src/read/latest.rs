@@ -1,4 +1,4 @@
-//! Streams of the latest state and of the latest link status.
+//! Streams of the latest value: state, link status, usage.
 
 use std::{
     fmt,
@@ -8,10 +8,10 @@ use std::{
 };
 
 use futures_core::Stream;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use oh_protocol::state::ConversationState;
 
-use crate::{Link, mirror::view::View};
+use crate::{LinkStatus, mirror::view::View};
 
 /// A stream of the latest value. Yields the current value at once, then after each change;
 /// intermediate values may be skipped. Ends when the link has ended or the handle was closed.
@@ -57,6 +57,10 @@ impl<T: Send + 'static> Watch<T> {
             },
         )))
     }
+
+    pub(crate) fn map<U>(self, convert: impl FnMut(T) -> U + Send + 'static) -> Watch<U> {
+        Watch(Box::pin(self.0.map(convert)))
+    }
 }
 
 impl Watch<Arc<ConversationState>> {
@@ -66,16 +70,16 @@ impl Watch<Arc<ConversationState>> {
     }
 }
 
-impl Watch<Link> {
+impl Watch<LinkStatus> {
     pub(crate) fn links(view: Arc<View>) -> Self {
-        Self::new(view, |view| view.link(), Link::eq)
+        Self::new(view, |view| view.link(), LinkStatus::eq)
     }
 }
 
 impl<T> Watch<T> {
     /// Waits for the next value. Returns `None` once the stream has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<T> {
-        futures_util::StreamExt::next(&mut self.0).await
+        self.0.next().await
     }
 }
 

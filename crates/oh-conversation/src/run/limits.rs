@@ -56,7 +56,7 @@ impl Run {
                 (held.link.is_up(), held.status().is_running())
             };
             if up || before.is_some() {
-                let now = conversation.usage();
+                let now = conversation.current_usage();
                 let used = now.since(before.get_or_insert_with(|| now.clone()));
                 // What earlier runs have cost ends a run only once there is one to interrupt.
                 let begun = running || used.total().accumulated_cost > 0.0;

@@ -143,9 +143,9 @@ impl Run {
     /// including while the link is down, and while handlers of client tools work. The run
     /// continues. Default: no limit.
     ///
-    /// Set a limit where [sockets are refused](crate::Link::Polling): if the server restarts during
-    /// the run, and its log does not show that, nothing else ends the wait. Over REST, such a run
-    /// looks like one with a long step.
+    /// Set a limit where [sockets are refused](crate::LinkStatus::Polling): if the server restarts
+    /// during the run, and its log does not show that, nothing else ends the wait. Over REST, such
+    /// a run looks like one with a long step.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = Some(limit);
         self

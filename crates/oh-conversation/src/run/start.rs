@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::signs::ran_since;
 use crate::{
-    Conversation, Error, Link, Result, gate::Standing, link::restore::is_settled, run::status_since,
+    Conversation, Error, LinkStatus, Result, gate::Standing, link::restore::is_settled,
+    run::status_since,
 };
 
 /// How long to wait after an error that gives no information about the conversation.
@@ -87,7 +88,7 @@ impl Conversation {
             if let Some(from) = self.ran_by_approval() {
                 return Ok(Started::Before(from));
             }
-            let connection = self.connections();
+            let connection = self.mirror().read().connection;
             if restored != Some(connection) && !is_settled(self.mirror()) {
                 // A policy that the server has lost would not stop the run.
                 match self.restore().await {
@@ -280,7 +281,7 @@ impl Conversation {
             if is_free || moved {
                 return Slot::Moved;
             }
-            if link != Link::Live {
+            if link != LinkStatus::Live {
                 // Without a live link no snapshot arrives.
                 ask_at = ask_at.min(Instant::now() + SOON * 8);
             }

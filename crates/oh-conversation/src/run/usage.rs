@@ -1,15 +1,7 @@
 //! The usage of a conversation: cost and tokens, in total and by usage id.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    future::ready,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use futures_core::Stream;
-use futures_util::StreamExt;
 use oh_protocol::{
     Json, Stats,
     state::{ConversationState, Metrics, TokenUsage},
@@ -121,61 +113,57 @@ fn difference(now: &Metrics, before: &Metrics) -> Metrics {
     more
 }
 
+/// The usage of a conversation as the server reports it: see [`Conversation::usage`].
+///
+/// ```no_run
+/// # async fn report(conversation: &oh_conversation::Conversation) {
+/// let usage = conversation.usage().current();
+/// for (id, metrics) in usage.iter() {
+///     println!("{id}: {} with ${}", metrics.model_name, metrics.accumulated_cost);
+/// }
+/// let mut changes = conversation.usage().changes();
+/// while let Some(usage) = changes.next().await {
+///     if let Some(cost) = usage.cost() {
+///         println!("all in all ${cost}");
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct UsageHandle {
+    conversation: Conversation,
+}
+
 impl Conversation {
-    /// Returns the usage so far, as last reported by the server. The cost of a model call in
-    /// progress is not included. After a [`close`](Self::close) the usage no longer changes.
-    ///
-    /// ```no_run
-    /// # fn report(conversation: &oh_conversation::Conversation) {
-    /// let usage = conversation.usage();
-    /// for (id, metrics) in usage.iter() {
-    ///     println!("{id}: {} with ${}", metrics.model_name, metrics.accumulated_cost);
-    /// }
-    /// if let Some(cost) = usage.cost() {
-    ///     println!("all in all ${cost}");
-    /// }
-    /// # }
-    /// ```
-    pub fn usage(&self) -> Usage {
+    /// Returns the usage: cost and tokens, now and with each change.
+    pub fn usage(&self) -> UsageHandle {
+        UsageHandle {
+            conversation: self.clone(),
+        }
+    }
+
+    pub(crate) fn current_usage(&self) -> Usage {
         Usage::of(&self.mirror().read().state)
     }
+}
 
-    /// Returns a stream of the usage: now, and after each report of the server. A slow reader
-    /// receives only the newest usage. The stream ends with the conversation's link.
-    pub fn usage_changes(&self) -> UsageStream {
-        let view = self.view();
-        let look = |view: &View| view.read().state.get("stats").cloned();
-        let same = |last: &Option<Json>, now: &Option<Json>| {
-            last.as_ref().map(Json::as_str) == now.as_ref().map(Json::as_str)
+impl UsageHandle {
+    /// Returns the usage so far, as last reported by the server. The cost of a model call in
+    /// progress is not included. After a [`close`](Conversation::close) the usage no longer
+    /// changes.
+    pub fn current(&self) -> Usage {
+        self.conversation.current_usage()
+    }
+
+    /// Returns the usage as a stream of the latest value: now, and after each report of the server
+    /// that changes it. If the server has reported no usage yet, the first value has no
+    /// [`cost`](Usage::cost).
+    pub fn changes(&self) -> Watch<Usage> {
+        let look = |view: &View| view.read().state.clone();
+        let same = |last: &Arc<ConversationState>, now: &Arc<ConversationState>| {
+            last.get("stats").map(Json::as_str) == now.get("stats").map(Json::as_str)
         };
-        let changes = Watch::new(view.clone(), look, same);
-        UsageStream(Box::pin(changes.filter_map(move |stats| {
-            ready(stats.map(|_| Usage::of(&view.read().state)))
-        })))
-    }
-}
-
-/// A stream of [`Usage`]: see [`Conversation::usage_changes`].
-pub struct UsageStream(Pin<Box<dyn Stream<Item = Usage> + Send>>);
-
-impl UsageStream {
-    /// Waits for the next usage. Returns `None` once the link has ended. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Usage> {
-        self.0.next().await
-    }
-}
-
-impl Stream for UsageStream {
-    type Item = Usage;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Usage>> {
-        self.0.as_mut().poll_next(cx)
-    }
-}
-
-impl fmt::Debug for UsageStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("UsageStream")
+        Watch::new(self.conversation.view(), look, same).map(|state| Usage::of(&state))
     }
 }
 

@@ -7,8 +7,8 @@ use oh_transport::Client;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    ClientTool, Conversation, Link, Origin, Request, Result, link::shared::Shared, ops::dispatch,
-    start::options::Following,
+    ClientTool, Conversation, LinkStatus, Origin, Request, Result, link::shared::Shared,
+    ops::dispatch, start::options::Following,
 };
 
 /// How long a new socket may take to deliver the history before REST is used. While a tool runs the
@@ -97,7 +97,7 @@ impl Conversation {
                 let held = self.mirror().read();
                 (held.link, held.log.end())
             };
-            if link == Link::Live {
+            if link == LinkStatus::Live {
                 return Ok(());
             }
             // A long history may take any time, as long as events arrive.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use oh_conversation::{Conversation, Link, Subscription};
+use oh_conversation::{Conversation, LinkStatus, Subscription};
 use oh_protocol::{
     Event,
     config::{Agent, Llm},
@@ -191,8 +191,8 @@ fn callbacks_may_be_added_and_ended_outside_a_runtime() {
     let (say, mut called) = ids();
     let on_task = conversation.on_event(say.clone());
     let on_thread = conversation.on_event_blocking(say);
-    let hooks = conversation.on_hook(|_| ());
-    hooks.stop();
+    let stopped = conversation.on_event(|_| ());
+    stopped.stop();
     runtime.block_on(async {
         append(&mock, &dial, 1).await;
         for _ in 0..2 {
@@ -238,7 +238,7 @@ async fn close_inside(blocking: bool, add: fn(&Conversation, bool, Callback) -> 
     soon(subscription.cancel()).await;
     soon(other.cancel()).await;
     soon(conversation.close()).await.unwrap();
-    assert_eq!(conversation.link(), Link::Ended);
+    assert_eq!(conversation.link().status(), LinkStatus::Ended);
 }
 
 type Callback = Box<dyn FnMut(&Event) + Send>;
@@ -289,7 +289,7 @@ async fn callbacks_of_a_builder_may_close_and_delete_their_conversation() {
             false => builder.on_event(callback),
         })
         .await;
-        let mut links = conversation.links();
+        let mut links = conversation.link().changes();
         *own.lock().unwrap() = Some(conversation);
         append(&mock, &dial, 1).await;
         assert_eq!(soon(called.recv()).await.unwrap(), ("0".into(), true));
@@ -483,7 +483,7 @@ async fn a_close_that_nobody_waits_for_goes_on() {
     );
     drop(closing);
     link_ends(dial).await;
-    assert_eq!(conversation.link(), Link::Ended);
+    assert_eq!(conversation.link().status(), LinkStatus::Ended);
     release.send(()).unwrap();
 }
 

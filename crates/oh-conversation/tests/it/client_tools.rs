@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use oh_conversation::{ClientTool, ClientToolCall, Conversation, Link};
+use oh_conversation::{ClientTool, ClientToolCall, Conversation, LinkStatus};
 use oh_protocol::config::{Agent, Llm};
 use oh_testkit::{FakeServer, Script, Step};
 use oh_transport::{Error, ErrorKind as Wire};
@@ -225,7 +225,7 @@ async fn polling(mock: &Mock, calls: &Calls) -> Conversation {
     mock.append("New", &json!({}));
     let attach = Conversation::attach(&mock.client(), mock.id).client_tool(tool(calls));
     let conversation = soon(attach.into_future()).await.unwrap();
-    until(|| conversation.link() == Link::Polling).await;
+    until(|| conversation.link().status() == LinkStatus::Polling).await;
     conversation
 }
 

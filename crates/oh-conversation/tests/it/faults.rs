@@ -122,7 +122,7 @@ async fn write(
     let (per_cut, mut large, mut idle) = (events / cuts + 1, 3, 0);
     loop {
         sleep(Duration::from_millis(1)).await;
-        let (made, len) = (attached.connections(), conversation.len() as u64);
+        let (made, len) = (attached.link().connections(), conversation.len() as u64);
         if made > cuts && len >= OLD + events {
             return len;
         }
@@ -287,7 +287,7 @@ async fn one(
     }
     attached.close().await.unwrap();
     Tally {
-        cuts: attached.connections().saturating_sub(1),
+        cuts: attached.link().connections().saturating_sub(1),
         events: len,
         read,
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use oh_conversation::{
-    ClientTool, ClientToolCall, Conversation, Cursor, ErrorKind, Link, RunStatus,
+    ClientTool, ClientToolCall, Conversation, Cursor, ErrorKind, LinkStatus, RunStatus,
 };
 use oh_protocol::{
     ConversationId,
@@ -154,7 +154,7 @@ async fn a_fork_has_the_policy_that_has_not_arrived_in_the_original() {
     server.inject(Fault::status(502).on("/sockets/session/{id}"));
     let fake = server.conversation(conversation.id()).unwrap();
     fake.cut_sockets();
-    while conversation.link() != Link::Connecting {
+    while conversation.link().status() != LinkStatus::Connecting {
         sleep(Duration::from_millis(1)).await;
     }
     let set = SetConfirmationPolicy::new(fake.id(), ConfirmationPolicy::always());

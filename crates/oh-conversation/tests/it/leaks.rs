@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use oh_conversation::{Conversation, Conversations, Cursor, Error, ErrorKind, Link, Secret};
+use oh_conversation::{Conversation, Conversations, Cursor, Error, ErrorKind, LinkStatus, Secret};
 use oh_protocol::config::{Agent, Llm};
 use oh_testkit::{FakeServer, Fault, Script};
 use oh_transport::Client;
@@ -145,9 +145,9 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
     server.inject(Fault::html(502).on("/sockets/").times(2));
     server.cut_sockets();
     conversation.send("after the cut").await.unwrap();
-    while conversation.connections() < 2 {
+    while conversation.link().connections() < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        if let Some(last_error) = conversation.last_error() {
+        if let Some(last_error) = conversation.link().last_error() {
             seen.fail(&last_error);
         }
     }
@@ -156,29 +156,32 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
     seen.show(&conversation);
     seen.show(&conversation.state());
     seen.show(&conversation.events());
-    seen.show(&conversation.links());
+    seen.show(&conversation.link().changes());
     seen.show(&conversation.states());
     seen.show(&conversation.tokens());
     seen.show(&conversation.usage());
+    seen.show(&conversation.usage().current());
+    seen.show(&conversation.usage().changes());
+    seen.show(&conversation.link());
     seen.show(&conversation.origin());
     seen.show(&conversation.on_event(|_| {}));
     seen.show(&events);
     seen.show(&Conversation::attach(&client, conversation.id()));
     seen.show(&Conversations::of(&client).list());
     // The server can close only a socket that it has accepted.
-    let mut links = conversation.links();
-    let live = async { while links.next().await != Some(Link::Live) {} };
+    let mut links = conversation.link().changes();
+    let live = async { while links.next().await != Some(LinkStatus::Live) {} };
     timeout(LONG, live).await.unwrap();
     server.close_sockets(4001, "");
     let ended = async { while links.next().await.is_some() {} };
     timeout(LONG, ended).await.unwrap();
-    seen.fail(&conversation.last_error().unwrap());
+    seen.fail(&conversation.link().last_error().unwrap());
     seen.fail(
         &conversation
             .send("too late")
             .await
             .err()
-            .unwrap_or_else(|| conversation.last_error().unwrap()),
+            .unwrap_or_else(|| conversation.link().last_error().unwrap()),
     );
     conversation.close().await.unwrap();
 

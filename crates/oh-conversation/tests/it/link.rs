@@ -4,7 +4,7 @@
 use std::{future::IntoFuture, time::Duration};
 
 use futures_util::StreamExt;
-use oh_conversation::{Conversation, Cursor, ErrorKind, Link, Token};
+use oh_conversation::{Conversation, Cursor, ErrorKind, LinkStatus, Token};
 use oh_protocol::config::{Agent, ConfirmationPolicy, Llm};
 use oh_transport::Error;
 use serde_json::json;
@@ -60,7 +60,7 @@ async fn pitfall_08_a_rejected_key_ends_streams_and_waits_with_a_typed_error() {
     );
     assert_eq!(ran.unwrap_err().kind(), ErrorKind::Unauthorized);
     assert!(events.next().await.is_none());
-    assert_eq!(conversation.link(), Link::Ended);
+    assert_eq!(conversation.link().status(), LinkStatus::Ended);
     server.await.unwrap();
 }
 

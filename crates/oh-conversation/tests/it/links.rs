@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use oh_conversation::{Conversation, Cursor, ErrorKind, Link, RunStatus};
+use oh_conversation::{Conversation, Cursor, ErrorKind, LinkStatus, RunStatus};
 use oh_transport::{Error, ErrorKind as Wire, Liveness};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
@@ -68,7 +68,7 @@ async fn a_gap_is_filled_from_the_server_s_log() {
         dial.durable(seq, &mock.event(seq)).await.unwrap();
     }
     assert_eq!(ids(&conversation, 6).await, places(6));
-    assert_eq!(conversation.connections(), 1);
+    assert_eq!(conversation.link().connections(), 1);
     let (seq, event) = mock.append("New", &json!({}));
     dial.durable(seq, &event).await.unwrap();
     assert_eq!(ids(&conversation, 7).await, places(7));
@@ -169,7 +169,7 @@ async fn a_healthy_link_sends_no_request_while_idle_and_few_while_running() {
     sleep(Duration::from_secs(3600)).await;
     let requests = mock.requests()[before..].to_vec();
     assert!(requests.is_empty(), "{requests:?}");
-    assert!(conversation.connections() < 12, "ever more rarely");
+    assert!(conversation.link().connections() < 12, "ever more rarely");
     keep.abort();
 
     let (mock, _dials, dial, conversation) = attached("idle").await;
@@ -209,7 +209,7 @@ async fn a_gateways_404_is_not_the_servers_404() {
     mock.append("New", &json!({}));
     dial.welcome(&mock, "idle").await.unwrap();
     assert_eq!(ids(&conversation, 1).await, places(1));
-    assert!(conversation.link() != Link::Ended);
+    assert!(conversation.link().status() != LinkStatus::Ended);
 }
 
 fn conversation_path(mock: &Mock) -> &'static str {
@@ -228,7 +228,7 @@ async fn a_rejected_upgrade_on_a_server_with_the_session_socket_is_retried() {
         dial.target
     );
     dial.welcome(&mock, "idle").await.unwrap();
-    until(|| conversation.link() == Link::Live).await;
+    until(|| conversation.link().status() == LinkStatus::Live).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,7 +251,7 @@ async fn requests_that_hang_delay_neither_events_nor_the_close() {
     conversation.close().await.unwrap();
     assert!(closing.elapsed() <= Duration::from_millis(100));
     assert!(soon(events.next()).await.is_none());
-    assert_eq!(conversation.link(), Link::Ended);
+    assert_eq!(conversation.link().status(), LinkStatus::Ended);
 }
 
 #[tokio::test(start_paused = true)]
@@ -294,7 +294,7 @@ async fn now_during_an_outage_is_the_servers_position() {
         mock.refuse(Error::new(Wire::Connect, "refused"));
     }
     drop(dial);
-    until(|| conversation.link() == Link::Connecting).await;
+    until(|| conversation.link().status() == LinkStatus::Connecting).await;
     for _ in 0..10 {
         mock.append("New", &json!({}));
     }
@@ -420,7 +420,10 @@ async fn handles_of_one_process_share_a_link_and_close_by_themselves() {
     first.close().await.unwrap();
     assert!(soon(one.next()).await.is_none());
     assert!(soon(tokens.next()).await.is_none());
-    assert_eq!((first.link(), second.link()), (Link::Ended, Link::Live));
+    assert_eq!(
+        (first.link().status(), second.link().status()),
+        (LinkStatus::Ended, LinkStatus::Live)
+    );
     drop(third);
     let (seq, event) = mock.append("New", &json!({}));
     dial.durable(seq, &event).await.unwrap();

@@ -93,9 +93,9 @@ async fn a_session_key_that_is_rejected_later_is_the_reason_before_the_advice() 
         .end(oh_transport::Error::closed(4001, ""))
         .await
         .unwrap();
-    let mut links = conversation.links();
+    let mut links = conversation.link().changes();
     while soon(links.next()).await.is_some() {}
-    let error = conversation.last_error().unwrap();
+    let error = conversation.link().last_error().unwrap();
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
     assert_says(
         &error,

@@ -490,7 +490,10 @@ pub(crate) async fn polled() -> (Mock, mpsc::UnboundedReceiver<Dial>, Conversati
     mock.refuse_upgrades();
     mock.append("New", &json!({}));
     let conversation = soon(mock.attach()).await.unwrap();
-    crate::approvals::until(|| conversation.link() == oh_conversation::Link::Polling).await;
+    crate::approvals::until(|| {
+        conversation.link().status() == oh_conversation::LinkStatus::Polling
+    })
+    .await;
     (mock, dials, conversation)
 }
 

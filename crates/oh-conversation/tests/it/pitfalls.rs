@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use oh_conversation::{Conversation, Cursor, ErrorKind, Link, RunStatus, Token};
+use oh_conversation::{Conversation, Cursor, ErrorKind, LinkStatus, RunStatus, Token};
 use oh_protocol::{Payload, config::ConfirmationPolicy};
 use oh_testkit::FakeServer;
 use oh_transport::{Client, Error, ErrorKind as Wire};
@@ -32,7 +32,11 @@ async fn pitfall_05_an_event_above_a_mebibyte_arrives_live() {
             .unwrap();
         assert!(event.raw().len() > bytes / 2);
     }
-    assert_eq!(conversation.connections(), 1, "no connection ended for it");
+    assert_eq!(
+        conversation.link().connections(),
+        1,
+        "no connection ended for it"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,7 +217,7 @@ async fn pitfall_17_data_of_a_newer_server_is_kept_and_breaks_nothing() {
         sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(conversation.state().model(), None);
-    assert_eq!(conversation.connections(), 1);
+    assert_eq!(conversation.link().connections(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,14 +255,14 @@ async fn pitfall_26_a_proxy_that_cuts_idle_connections_costs_no_event() {
         ids,
         (0..50).map(|id: u32| id.to_string()).collect::<Vec<_>>()
     );
-    assert_eq!(conversation.connections(), 51);
+    assert_eq!(conversation.link().connections(), 51);
     drop(soon(server).await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failing_link_shows_its_last_error_until_it_recovers() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
-    assert!(conversation.last_error().is_none());
+    assert!(conversation.link().last_error().is_none());
     // A proxy's page, a certificate error and another service on the port, each for a while.
     for kind in [
         Wire::Tls,
@@ -276,12 +280,12 @@ async fn a_failing_link_shows_its_last_error_until_it_recovers() {
             break dial;
         }
         sleep(Duration::from_millis(5)).await;
-        if let Some(last_error) = conversation.last_error() {
+        if let Some(last_error) = conversation.link().last_error() {
             let kind = last_error.transport_error().unwrap().kind();
             if seen.last() != Some(&kind) {
                 seen.push(kind);
             }
-            assert_ne!(conversation.link(), Link::Ended);
+            assert_ne!(conversation.link().status(), LinkStatus::Ended);
         }
     };
     let expected = [
@@ -300,16 +304,16 @@ async fn a_failing_link_shows_its_last_error_until_it_recovers() {
         .unwrap()
         .unwrap();
     assert_eq!(event.id(), "0");
-    while conversation.link() != Link::Live {
+    while conversation.link().status() != LinkStatus::Live {
         sleep(Duration::from_millis(1)).await;
     }
-    assert!(conversation.last_error().is_none());
+    assert!(conversation.link().last_error().is_none());
     // A final error is kept.
     dial.peer.end(Error::closed(4001, "")).await.unwrap();
-    let mut links = conversation.links();
+    let mut links = conversation.link().changes();
     while soon(links.next()).await.is_some() {}
     assert_eq!(
-        conversation.last_error().unwrap().kind(),
+        conversation.link().last_error().unwrap().kind(),
         ErrorKind::Unauthorized
     );
 }

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use oh_conversation::{Approvals, Conversation, ErrorKind, Link, RunStatus};
+use oh_conversation::{Approvals, Conversation, ErrorKind, LinkStatus, RunStatus};
 use oh_protocol::{
     calls::conversations::SetConfirmationPolicy,
     config::{ConfirmationPolicy, SecurityAnalyzer},
@@ -114,7 +114,7 @@ async fn nothing_is_approved_if_the_lost_policy_cannot_be_set_again() {
     }
     let dial = reconnected(&mock, &mut dials, dial).await;
     state(&dial, "waiting_for_confirmation", "NeverConfirm").await;
-    until(|| conversation.link() == Link::Live).await;
+    until(|| conversation.link().status() == LinkStatus::Live).await;
     let error = soon(approvals.approve(&approvals.pending()))
         .await
         .unwrap_err();
@@ -130,7 +130,7 @@ async fn an_approval_waits_for_the_policy_that_is_being_set_again() {
     mock.slow_down("/confirmation_policy", Duration::from_secs(5));
     let dial = reconnected(&mock, &mut dials, dial).await;
     state(&dial, "waiting_for_confirmation", "NeverConfirm").await;
-    until(|| conversation.link() == Link::Live).await;
+    until(|| conversation.link().status() == LinkStatus::Live).await;
     soon(approvals.approve(&approvals.pending())).await.unwrap();
     let requests = mock.requests();
     let last = |path: &str| requests.iter().rposition(|it| it.ends_with(path)).unwrap();
@@ -146,7 +146,7 @@ async fn an_approval_is_not_sent_if_the_policy_is_not_set_again_in_time() {
     mock.slow_down("/confirmation_policy", Duration::from_secs(20));
     let dial = reconnected(&mock, &mut dials, dial).await;
     state(&dial, "waiting_for_confirmation", "NeverConfirm").await;
-    until(|| conversation.link() == Link::Live).await;
+    until(|| conversation.link().status() == LinkStatus::Live).await;
     let error = soon(approvals.approve(&approvals.pending()))
         .await
         .unwrap_err();
@@ -180,7 +180,7 @@ async fn an_approval_sets_the_policy_again_after_sockets_are_refused() {
         .unwrap();
     mock.refuse_upgrades();
     dial.peer.end(Error::closed(1012, "")).await.unwrap();
-    until(|| conversation.link() == Link::Polling).await;
+    until(|| conversation.link().status() == LinkStatus::Polling).await;
     mock.act();
     change(&mock, "execution_status", json!("waiting_for_confirmation"));
     mock.set_status("waiting_for_confirmation");
@@ -223,11 +223,14 @@ async fn an_approval_after_a_restart_executes_no_later_action() {
     assert_eq!(approvals.pending().len(), 1);
     let rejects = Fault::status(403).on("/api/conversations/{id}/confirmation_policy");
     server.inject(rejects);
-    let connections = conversation.connections();
+    let connections = conversation.link().connections();
     fake.reload();
     fake.cut_sockets();
-    soon_real(|| conversation.connections() > connections && conversation.link() == Link::Live)
-        .await;
+    soon_real(|| {
+        conversation.link().connections() > connections
+            && conversation.link().status() == LinkStatus::Live
+    })
+    .await;
     assert!(approvals.approve(&approvals.pending()).await.is_err());
     assert!(fake.executed().is_empty(), "{:?}", fake.executed());
     let accepted = server.requests_to(
@@ -251,7 +254,7 @@ async fn a_cut_connection_does_not_replace_the_newer_policy_of_another_program()
     until(|| approvals.policy() == Some(ConfirmationPolicy::always())).await;
     let dial = reconnected(&mock, &mut dials, dial).await;
     state(&dial, "idle", "AlwaysConfirm").await;
-    until(|| conversation.link() == Link::Live).await;
+    until(|| conversation.link().status() == LinkStatus::Live).await;
     sleep(Duration::from_secs(5)).await;
     assert_eq!(mock.seen("POST /confirmation_policy"), 1);
     // The server restarts: it has lost the newer policy, which is set again.
@@ -312,7 +315,7 @@ async fn a_policy_that_asks_is_set_again_after_another_program_has_lifted_it() {
     until(|| conversation.events().len() == 1).await;
     let dial = reconnected(&mock, &mut dials, dial).await;
     state(&dial, "idle", "NeverConfirm").await;
-    until(|| conversation.link() == Link::Live).await;
+    until(|| conversation.link().status() == LinkStatus::Live).await;
     sleep(Duration::from_secs(5)).await;
     assert_eq!(mock.seen("POST /confirmation_policy"), 2);
     let bodies = mock.bodies();
@@ -386,10 +389,13 @@ async fn nothing_is_executed_under_the_newer_policy_of_another_program() {
     let call = SetConfirmationPolicy::new(fake.id(), ConfirmationPolicy::always());
     server.client().unwrap().call(&call).await.unwrap();
     soon_real(|| approvals.policy() == Some(ConfirmationPolicy::always())).await;
-    let connections = conversation.connections();
+    let connections = conversation.link().connections();
     fake.cut_sockets();
-    soon_real(|| conversation.connections() > connections && conversation.link() == Link::Live)
-        .await;
+    soon_real(|| {
+        conversation.link().connections() > connections
+            && conversation.link().status() == LinkStatus::Live
+    })
+    .await;
     conversation.send("Go.").await.unwrap();
     let outcome = conversation.run().await.unwrap();
     assert!(fake.executed().is_empty(), "{outcome}");
@@ -540,7 +546,7 @@ async fn a_lost_policy_that_may_ask_is_not_set_again_during_a_goal() {
     change(&mock, "goal", goal);
     let dial = reconnected(&mock, &mut dials, dial).await;
     state(&dial, "idle", "NeverConfirm").await;
-    until(|| conversation.link() == Link::Live).await;
+    until(|| conversation.link().status() == LinkStatus::Live).await;
     let running = conversation.run().timeout(Duration::from_secs(60));
     let error = soon(running.into_future()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");

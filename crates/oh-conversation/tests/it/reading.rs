@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use oh_conversation::{Attach, Conversation, Cursor, EventStream, Link};
+use oh_conversation::{Attach, Conversation, Cursor, EventStream, LinkStatus};
 use oh_testkit::{FakeServer, Fault};
 use oh_transport::{Client, Error};
 use serde_json::json;
@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     approvals::until,
+    handlers::{state, stats},
     mock::{Dial, Mock, soon},
 };
 
@@ -331,7 +332,7 @@ async fn the_cursor_of_a_stream_from_now_during_an_outage_is_after_the_history()
     let conversation = soon(attaching).await.unwrap();
     dial.peer.end(Error::closed(1012, "")).await.unwrap();
     let dial = soon(dials.recv()).await.unwrap();
-    until(|| conversation.link() != Link::Live).await;
+    until(|| conversation.link().status() != LinkStatus::Live).await;
     append_unsent(&mock, 5);
     let mut stream = conversation.subscribe(Cursor::Now);
     sleep(Duration::from_secs(1)).await;
@@ -351,6 +352,23 @@ async fn ready_waits_for_an_event_that_a_live_link_has_not_delivered() {
     append_unsent(&mock, 1);
     soon(conversation.ready()).await.unwrap();
     assert_eq!(conversation.events().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn usage_changes_begin_with_the_current_usage_and_omit_other_changes() {
+    let (mock, dial, conversation) = attached(1, |attach| attach).await;
+    let mut changes = conversation.usage().changes();
+    let first = soon(changes.next()).await.unwrap();
+    assert_eq!(first.cost(), Some(0.5), "the usage of the snapshot");
+    mock.tell(&dial, "running").await;
+    append(&mock, &dial, 1).await;
+    let same = timeout(Duration::from_secs(5), changes.next()).await;
+    assert!(same.is_err(), "the usage is the same: {same:?}");
+    state(&dial, "running", stats(0.75)).await;
+    assert_eq!(soon(changes.next()).await.unwrap().cost(), Some(0.75));
+    conversation.close().await.unwrap();
+    assert!(soon(changes.next()).await.is_none());
+    assert_eq!(conversation.usage().current().cost(), Some(0.75));
 }
 
 /// Appends events that no socket shows.

@@ -1,7 +1,7 @@
 //! Tests of operations that are not possible: each returns a specific kind of error, and sends
 //! nothing that it should not.
 
-use oh_conversation::{ClientTool, Conversation, Conversations, ErrorKind, Link, Secret};
+use oh_conversation::{ClientTool, Conversation, Conversations, ErrorKind, LinkStatus, Secret};
 use oh_protocol::{
     ConversationId,
     calls::events::UserContent,
@@ -161,7 +161,7 @@ async fn an_unknown_event_has_another_error_than_a_deleted_conversation() {
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Gone, "{gone}");
     }
-    assert_eq!(conversation.link(), Link::Live);
+    assert_eq!(conversation.link().status(), LinkStatus::Live);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oh_conversation::{Conversation, Link};
+use oh_conversation::{Conversation, LinkStatus};
 use oh_protocol::config::ConfirmationPolicy;
 use oh_transport::Error;
 use serde_json::json;
@@ -44,7 +44,7 @@ async fn a_policy_of_one_handle_is_set_again_by_a_handle_with_another_link() {
     // The server restarts, which the link of the first handle does not notice.
     let dial = reconnected(&mock, &mut dials, dial).await;
     state(&dial, "idle", "NeverConfirm").await;
-    until(|| whole.link() == Link::Live).await;
+    until(|| whole.link().status() == LinkStatus::Live).await;
     let _running = tokio::spawn(whole.run().into_future());
     until(|| mock.seen("POST /run") == 1).await;
     let requests = mock.requests();
@@ -112,7 +112,7 @@ async fn settings_and_runs_of_a_deleted_conversation_are_forgotten_with_its_id()
             // The link may end before all of this has been sent.
             _ = dial.welcome(&mock, "idle").await;
         }
-        until(|| old.link() == Link::Ended).await;
+        until(|| old.link().status() == LinkStatus::Ended).await;
         mock.start_over();
         mock.append("New", &json!({"id": "new"}));
         mock.create();

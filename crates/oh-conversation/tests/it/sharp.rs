@@ -3,7 +3,9 @@
 
 use std::{future::IntoFuture, time::Duration};
 
-use oh_conversation::{ClientTool, Conversation, Cursor, ErrorKind, Link, Result, RunOutcome};
+use oh_conversation::{
+    ClientTool, Conversation, Cursor, ErrorKind, LinkStatus, Result, RunOutcome,
+};
 use oh_protocol::config::ConfirmationPolicy;
 use oh_transport::{Client, Error, ErrorKind as Wire};
 use serde_json::json;
@@ -115,7 +117,7 @@ async fn hangs(what: &'static str) {
         took <= Duration::from_millis(100),
         "the close took {took:?}"
     );
-    assert_eq!(conversation.link(), Link::Ended);
+    assert_eq!(conversation.link().status(), LinkStatus::Ended);
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,7 +143,7 @@ async fn a_request_over_a_dead_connection_is_repeated_while_the_link_is_down() {
     soon(events.next()).await.unwrap().unwrap();
     let took = since.elapsed();
     assert!(took < Duration::from_secs(30), "{took:?}");
-    assert_eq!(conversation.link(), Link::Polling);
+    assert_eq!(conversation.link().status(), LinkStatus::Polling);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use oh_conversation::{Conversation, Cursor, ErrorKind, Link};
+use oh_conversation::{Conversation, Cursor, ErrorKind, LinkStatus};
 use oh_transport::{Error, ErrorKind as Wire};
 use serde_json::json;
 use tokio::{
@@ -81,9 +81,9 @@ async fn a_server_frozen_by_a_hook_keeps_its_connection() {
         mock.slow_down("", Duration::ZERO);
         tell(&dial, &mock).await;
         reads(&conversation, 3).await;
-        assert_eq!(conversation.connections(), 1, "{version}");
-        assert_eq!(conversation.link(), Link::Live, "{version}");
-        assert!(conversation.last_error().is_none(), "{version}");
+        assert_eq!(conversation.link().connections(), 1, "{version}");
+        assert_eq!(conversation.link().status(), LinkStatus::Live, "{version}");
+        assert!(conversation.link().last_error().is_none(), "{version}");
     }
 }
 
@@ -96,7 +96,7 @@ async fn a_failed_check_of_a_silent_link_does_not_end_the_link() {
         mock.slow_down("", Duration::ZERO);
         tell(&dial, &mock).await;
         reads(&conversation, 2).await;
-        assert_eq!(conversation.connections(), 1, "{version}");
+        assert_eq!(conversation.link().connections(), 1, "{version}");
     }
 }
 
@@ -114,11 +114,11 @@ async fn a_half_open_link_is_replaced_before_and_after_a_freeze() {
             dial.peer.end(dead).await.unwrap();
             mock.append("New", &json!({}));
             dial = soon(dials.recv()).await.unwrap();
-            let last_error = conversation.last_error().unwrap();
+            let last_error = conversation.link().last_error().unwrap();
             assert_eq!(last_error.transport_error().unwrap().kind(), Wire::Timeout);
             greet(&dial, &mock).await;
             reads(&conversation, links).await;
-            assert_eq!(conversation.connections(), links as u64, "{version}");
+            assert_eq!(conversation.link().connections(), links as u64, "{version}");
         }
     }
 }
@@ -145,7 +145,7 @@ async fn a_delete_and_a_lease_after_a_freeze_are_distinguished() {
             let mut events = conversation.subscribe(Cursor::Now);
             let error = soon(events.next()).await.unwrap().unwrap_err();
             assert_eq!(error.kind(), expected, "{version}");
-            assert_eq!(conversation.link(), Link::Ended);
+            assert_eq!(conversation.link().status(), LinkStatus::Ended);
             refusing.abort();
             sleep(Duration::ZERO).await;
             drop(dial);

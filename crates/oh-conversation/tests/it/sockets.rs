@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oh_conversation::{Cursor, Link};
+use oh_conversation::{Cursor, LinkStatus};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -28,8 +28,8 @@ async fn without_sockets(prepare: impl FnOnce(&Mock)) {
     mock.append("New", &json!({}));
     let conversation = soon(mock.attach()).await.unwrap();
     assert_eq!(conversation.events().len(), 1);
-    until(|| conversation.link() == Link::Polling).await;
-    assert!(conversation.last_error().is_some(), "it says why");
+    until(|| conversation.link().status() == LinkStatus::Polling).await;
+    assert!(conversation.link().last_error().is_some(), "it says why");
     let mut live = conversation.subscribe(Cursor::Now);
     let running = tokio::spawn(conversation.run().into_future());
     until(|| mock.seen("POST /run") == 1).await;

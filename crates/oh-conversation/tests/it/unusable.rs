@@ -252,7 +252,7 @@ async fn restored(server: FakeServer, length: usize, more: usize) -> ErrorKind {
     fake.fill(20, 10).await;
     let conversation = Conversation::attach(&server.client().unwrap(), fake.id());
     let conversation = conversation.await.unwrap();
-    while conversation.events().len() < 20 || !conversation.link().is_up() {
+    while conversation.events().len() < 20 || !conversation.link().status().is_up() {
         sleep(Duration::from_millis(5)).await;
     }
     let mut events = conversation.subscribe(Cursor::Now);

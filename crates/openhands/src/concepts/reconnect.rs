@@ -2,15 +2,15 @@
 //!
 //! A lost connection is repaired without help from the program. The client reconnects with growing
 //! delays and continues after the last event it has. Readers only notice a pause.
-//! [`link()`](crate::Conversation::link) shows the state of the connection:
+//! [`link().status()`](crate::conversation::LinkHandle::status) is the state of the connection:
 //!
-//! | Link | Meaning |
+//! | Status | Meaning |
 //! |-|-|
-//! | [`Connecting`](crate::conversation::Link::Connecting) | no connection; the client keeps trying |
-//! | [`Replaying`](crate::conversation::Link::Replaying) | connected; history is still arriving |
-//! | [`Live`](crate::conversation::Link::Live) | the mirror has all events of the server |
-//! | [`Polling`](crate::conversation::Link::Polling) | sockets are refused; events arrive by REST |
-//! | [`Ended`](crate::conversation::Link::Ended) | closed, or failed for a reason that a reconnect cannot fix |
+//! | [`Connecting`](crate::conversation::LinkStatus::Connecting) | no connection; the client keeps trying |
+//! | [`Replaying`](crate::conversation::LinkStatus::Replaying) | connected; history is still arriving |
+//! | [`Live`](crate::conversation::LinkStatus::Live) | the mirror has all events of the server |
+//! | [`Polling`](crate::conversation::LinkStatus::Polling) | sockets are refused; events arrive by REST |
+//! | [`Ended`](crate::conversation::LinkStatus::Ended) | closed, or failed for a reason that a reconnect cannot fix |
 //!
 //! A link ends only for a reason that a reconnect cannot fix: the conversation was closed, deleted
 //! or replaced by another one with its id, the session key is rejected, another server holds the
@@ -18,15 +18,16 @@
 //!
 //! ```no_run
 //! # async fn show(conversation: &openhands::Conversation) {
-//! use openhands::conversation::Link;
+//! use openhands::conversation::LinkStatus;
 //!
-//! let mut links = conversation.links();
-//! while let Some(link) = links.next().await {
-//!     match (link, conversation.last_error()) {
-//!         (Link::Live, _) => println!("connected"),
-//!         (Link::Ended, Some(error)) => println!("ended: {error}"),
-//!         (link, Some(error)) => println!("{link:?}: {error}"),
-//!         (link, None) => println!("{link:?}"),
+//! let link = conversation.link();
+//! let mut changes = link.changes();
+//! while let Some(status) = changes.next().await {
+//!     match (status, link.last_error()) {
+//!         (LinkStatus::Live, _) => println!("connected"),
+//!         (LinkStatus::Ended, Some(error)) => println!("ended: {error}"),
+//!         (status, Some(error)) => println!("{status:?}: {error}"),
+//!         (status, None) => println!("{status:?}"),
 //!     }
 //! }
 //! # }

@@ -12,7 +12,7 @@ use std::{
 
 use openhands::{
     Conversation, WorkspaceExt,
-    conversation::{ApprovalEvent, Bulk, ClientTool, ErrorKind, Link, PendingAction},
+    conversation::{ApprovalEvent, Bulk, ClientTool, ErrorKind, LinkStatus, PendingAction},
     protocol::{calls::conversations::StartGoal, config::ConfirmationPolicy},
     testkit::{Fault, Gate, Script, fake::UpgradeRefusal},
 };
@@ -287,7 +287,7 @@ pub(crate) async fn a_run_over_a_link_that_is_down(stage: &Stage) {
     let scene = Scene::start(stage, "down", never(), script.finish("Done.")).await;
     sockets_are_down(&scene);
     scene.proxy.cut();
-    until(|| scene.near.link() != Link::Live).await;
+    until(|| scene.near.link().status() != LinkStatus::Live).await;
     // Another client sets a policy and starts a run in the meantime.
     scene.other.approvals().set_policy(always()).await.unwrap();
     scene.other.send("Go.").await.unwrap();

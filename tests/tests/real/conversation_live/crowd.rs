@@ -5,7 +5,7 @@ use std::{error::Error as _, time::Duration};
 
 use openhands::{
     Conversation, WorkspaceExt,
-    conversation::Link,
+    conversation::LinkStatus,
     testkit::{Script, ScriptedModel},
     transport::{self, Socket},
 };
@@ -52,8 +52,8 @@ async fn a_client_without_a_free_socket_waits_and_loses_nothing() {
         .reconnect_after(Duration::from_millis(200), Duration::from_secs(1))
         .await
         .unwrap();
-    assert_ne!(second.link(), Link::Live);
-    let last_error = second.last_error().unwrap();
+    assert_ne!(second.link().status(), LinkStatus::Live);
+    let last_error = second.link().last_error().unwrap();
     let why = last_error.source().and_then(|why| why.downcast_ref());
     assert_eq!(
         why.and_then(transport::Error::close_code),
@@ -72,7 +72,7 @@ async fn a_client_without_a_free_socket_waits_and_loses_nothing() {
 
     drop(crowd);
     let live = async {
-        while second.link() != Link::Live {
+        while second.link().status() != LinkStatus::Live {
             sleep(Duration::from_millis(50)).await;
         }
     };
@@ -80,7 +80,7 @@ async fn a_client_without_a_free_socket_waits_and_loses_nothing() {
     let expected = log(server.client(), first.id()).await;
     reads(&second, &expected).await;
     reads(&first, &expected).await;
-    assert!(second.last_error().is_none());
+    assert!(second.link().last_error().is_none());
     first.close().await.unwrap();
     second.close().await.unwrap();
     model.verify().unwrap();

@@ -10,7 +10,7 @@ use std::{
 
 use openhands::{
     Client, Conversation, Event, RunStatus, WorkspaceExt,
-    conversation::{ErrorKind, Link},
+    conversation::{ErrorKind, LinkStatus},
     process::Status,
     testkit::{Script, ScriptedModel},
     workspace,
@@ -58,7 +58,7 @@ pub(crate) async fn closing_during_a_run(stage: &Stage) {
     let begun = Instant::now();
     scene.near.close().await.unwrap();
     println!("closed during a run in {:?}", begun.elapsed());
-    assert_eq!(scene.near.link(), Link::Ended);
+    assert_eq!(scene.near.link().status(), LinkStatus::Ended);
     let error = timeout(LONG, waits).await.unwrap().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     std::fs::write(scene.directory.join("go"), "").unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 
 use openhands::{
     Conversation, RunOutcome, WorkspaceExt,
-    conversation::Link,
+    conversation::LinkStatus,
     protocol::config::ConfirmationPolicy,
     testkit::{self, Fault, Script, fake::UpgradeRefusal},
     workspace::ErrorKind,
@@ -47,8 +47,8 @@ async fn refused(stage: &Stage, how: UpgradeRefusal) {
     scene.proxy.inject(gateway);
     let attached = Conversation::attach(&scene.client(), scene.near.id());
     let attached = timeout(LONG, attached).await.unwrap().unwrap();
-    until(|| attached.link() == Link::Polling).await;
-    assert!(attached.last_error().is_some());
+    until(|| attached.link().status() == LinkStatus::Polling).await;
+    assert!(attached.link().last_error().is_some());
     attached.send("Go.").await.unwrap();
     let pending = asks(&attached).await;
     attached.approvals().approve(&pending).await.unwrap();
@@ -58,14 +58,14 @@ async fn refused(stage: &Stage, how: UpgradeRefusal) {
     let expected = log(scene.other.client(), scene.near.id()).await;
     assert_eq!(attached.events().len(), expected.len(), "{how:?}");
     reads(&attached, &expected).await;
-    assert_eq!(attached.link(), Link::Polling);
+    assert_eq!(attached.link().status(), LinkStatus::Polling);
     // The client has not tried the socket for old servers.
     let legacy = scene.proxy.requests_to("GET", "/sockets/events/{id}");
     assert!(legacy.is_empty(), "{legacy:?}");
     if how == UpgradeRefusal::Status(403) {
         // When sockets can be opened again, the client uses one.
         scene.proxy.lift("gateway");
-        until(|| attached.link() == Link::Live).await;
+        until(|| attached.link().status() == LinkStatus::Live).await;
         scene.other.send("More.").await.unwrap();
         let expected = log(scene.other.client(), scene.near.id()).await;
         reads(&attached, &expected).await;

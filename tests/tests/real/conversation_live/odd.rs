@@ -7,7 +7,7 @@ use std::{fs, time::Duration};
 
 use openhands::{
     Conversation, Cursor, Event, WorkspaceExt,
-    conversation::{Link, Token},
+    conversation::{LinkStatus, Token},
     protocol::config::ConfirmationPolicy,
     testkit::{Fault, Script, ScriptedModel, Step},
 };
@@ -31,7 +31,7 @@ pub(crate) async fn pages_that_do_not_decode(stage: &Stage) {
     scene.proxy.inject(gateway);
     // Faults apply to new connections.
     scene.proxy.cut();
-    until(|| attached.link() == Link::Live).await;
+    until(|| attached.link().status() == LinkStatus::Live).await;
     let mut events = attached.subscribe(Cursor::Start);
     let error = timeout(LONG, events.next()).await.unwrap().unwrap();
     let error = error.unwrap_err();
@@ -153,7 +153,7 @@ pub(crate) async fn a_title_that_changes_during_an_outage(stage: &Stage) {
     let always = ConfirmationPolicy::always();
     scene.near.approvals().set_policy(always).await.unwrap();
     scene.proxy.refuse().await;
-    until(|| scene.near.link() != Link::Live).await;
+    until(|| scene.near.link().status() != LinkStatus::Live).await;
     scene.other.title().set("Made meanwhile").await.unwrap();
     scene.proxy.accept().await.unwrap();
     let title = || scene.near.state().title();

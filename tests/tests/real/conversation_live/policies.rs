@@ -3,7 +3,7 @@
 //! was set last applies to the next run.
 
 use openhands::{
-    conversation::Link,
+    conversation::LinkStatus,
     protocol::config::ConfirmationPolicy,
     testkit::{Fault, Script},
 };
@@ -59,10 +59,13 @@ pub(crate) async fn a_policy_on_its_way(stage: &Stage) {
     let newest = set(&scene, always());
     let has = || scene.other.state().confirmation_policy();
     until(|| has().as_deref() == Some("AlwaysConfirm")).await;
-    let connections = scene.near.connections();
+    let connections = scene.near.link().connections();
     scene.proxy.inject(Fault::cut().on(SOCKETS).times(1));
     scene.other.send("Hello.").await.unwrap();
-    let back = || scene.near.connections() > connections && scene.near.link() == Link::Live;
+    let back = || {
+        scene.near.link().connections() > connections
+            && scene.near.link().status() == LinkStatus::Live
+    };
     until(back).await;
     scene.proxy.lift("slow");
     timeout(LONG, newest).await.unwrap().unwrap();
@@ -78,7 +81,7 @@ pub(crate) async fn a_policy_that_was_forgotten(stage: &Stage) {
     scene.near.approvals().set_policy(always()).await.unwrap();
     sockets_are_down(&scene);
     scene.proxy.cut();
-    until(|| scene.near.link() != Link::Live).await;
+    until(|| scene.near.link().status() != LinkStatus::Live).await;
     // A restarted server falls back to the policy that the conversation was created with, which has
     // the same effect.
     scene.other.approvals().set_policy(never()).await.unwrap();
@@ -135,9 +138,9 @@ pub(crate) async fn a_policy_without_an_answer(stage: &Stage) {
         // The server loads the conversation again, and loses the policy.
         scene.other.approvals().set_policy(never()).await.unwrap();
         let before = policies(&scene);
-        let connections = scene.near.connections();
+        let connections = scene.near.link().connections();
         scene.proxy.cut();
-        until(|| scene.near.connections() > connections).await;
+        until(|| scene.near.link().connections() > connections).await;
         run_asks(&scene).await;
         assert!(policies(&scene) > before);
     }
@@ -173,7 +176,7 @@ pub(crate) async fn a_policy_across_two_reconnects(stage: &Stage) {
     scene.near.approvals().set_policy(always()).await.unwrap();
     sockets_are_down(&scene);
     scene.proxy.cut();
-    until(|| scene.near.link() != Link::Live).await;
+    until(|| scene.near.link().status() != LinkStatus::Live).await;
     scene.other.approvals().set_policy(never()).await.unwrap();
     // The server accepts the policy for the first connection, and its answer is late.
     let held = Fault::hold_answer().on(POLICY).named("held").times(1);
@@ -185,10 +188,13 @@ pub(crate) async fn a_policy_across_two_reconnects(stage: &Stage) {
     until(|| policy().as_deref() == Some("AlwaysConfirm")).await;
     // The server loses the policy again, and the near client reconnects.
     scene.other.approvals().set_policy(never()).await.unwrap();
-    let connections = scene.near.connections();
+    let connections = scene.near.link().connections();
     scene.proxy.inject(Fault::cut().on(SOCKETS).times(1));
     scene.other.send("Hello.").await.unwrap();
-    let back = || scene.near.connections() > connections && scene.near.link() == Link::Live;
+    let back = || {
+        scene.near.link().connections() > connections
+            && scene.near.link().status() == LinkStatus::Live
+    };
     until(back).await;
     scene.proxy.lift("held");
     run_asks(&scene).await;

@@ -219,13 +219,16 @@ impl Scene {
     fn report(&self) -> String {
         let mut report = format!("{}: executed {:?}\n", self.name(), self.ran());
         for (name, client) in [("near", &self.near), ("other", &self.other)] {
-            let (status, error) = (client.state().execution_status(), client.last_error());
+            let (status, error) = (
+                client.state().execution_status(),
+                client.link().last_error(),
+            );
             let error = error.map(|error| error.to_string());
             let _ = writeln!(
                 report,
                 "  {name}: {:?}, {} connections, {error:?}, {status}, {} events, {} pending",
-                client.link(),
-                client.connections(),
+                client.link().status(),
+                client.link().connections(),
                 client.events().len(),
                 client.approvals().pending().len(),
             );

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use openhands::{
     Conversation, Cursor,
-    conversation::{ErrorKind, Link},
+    conversation::{ErrorKind, LinkStatus},
     process::LocalServerBuilder,
 };
 use tempfile::TempDir;
@@ -60,7 +60,7 @@ async fn are_distinguished(server: Serve) {
     let error = match Conversation::attach(second.client(), conversation.id()).await {
         Err(error) => error,
         Ok(stranger) => {
-            assert_ne!(stranger.link(), Link::Live);
+            assert_ne!(stranger.link().status(), LinkStatus::Live);
             let mut events = stranger.subscribe(Cursor::Start);
             loop {
                 if let Err(error) = next(&mut events).await.unwrap() {

@@ -97,9 +97,9 @@ pub(super) async fn usage_is_reported_by_id_live_per_run_and_at_the_end(server: 
         .start()
         .await
         .unwrap();
-    let before = conversation.usage();
+    let before = conversation.usage().current();
     assert_eq!(before.cost().unwrap_or_default(), 0.0);
-    let mut changes = conversation.usage_changes();
+    let mut changes = conversation.usage().changes();
     conversation.send("First.").await.unwrap();
     let first = outcome(&conversation).await;
     let close = |cost: f64, to: f64| (cost - to).abs() < 1e-9;
@@ -128,13 +128,13 @@ pub(super) async fn usage_is_reported_by_id_live_per_run_and_at_the_end(server: 
     let mut seen = 0.0;
     while seen < 1.74 {
         let usage = next(&mut changes).await.unwrap();
-        let cost = usage.cost().unwrap();
+        let cost = usage.cost().unwrap_or_default();
         assert!(cost >= seen, "{cost} after {seen}");
         seen = cost;
     }
     conversation.close().await.unwrap();
-    assert!(close(conversation.usage().cost().unwrap(), 1.75));
-    let by_id = conversation.usage();
+    assert!(close(conversation.usage().current().cost().unwrap(), 1.75));
+    let by_id = conversation.usage().current();
     assert_eq!(by_id.by_id("default").unwrap().prompt_tokens(), 600);
     while next(&mut changes).await.is_some() {}
     // A closed handle returns an error.
@@ -191,7 +191,7 @@ pub(super) async fn an_automation_receives_its_conversation_and_cost(server: &Lo
     let mut callback = CompletionCallback::new(&url)
         .unwrap()
         .conversation(conversation.id());
-    if let Some(cost) = conversation.usage().cost() {
+    if let Some(cost) = conversation.usage().current().cost() {
         callback = callback.cost(cost);
     }
     let reported = tokio::spawn(callback.completed());

@@ -258,7 +258,7 @@ pub(super) async fn a_conversation_is_deleted_when_closed_if_asked_for(server: &
     assert_eq!(error.kind(), ErrorKind::Gone, "{error:?}");
     // The events that the handle holds can still be read.
     assert_eq!(messages(&conversation.events()), ["Hello.", "Hello."]);
-    assert!(conversation.usage().prompt_tokens() > 0);
+    assert!(conversation.usage().current().prompt_tokens() > 0);
     let kept = Conversation::builder(&workspace(server), agent(&model))
         .start()
         .await

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use openhands::{conversation::Link, protocol::calls::server::GetServerInfo, transport::ErrorKind};
+use openhands::{
+    conversation::LinkStatus, protocol::calls::server::GetServerInfo, transport::ErrorKind,
+};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::{
@@ -32,7 +34,7 @@ pub(crate) async fn a_silent_ipv6_address(stage: &Stage) {
     let both = client(&[v6, v4], 2 * LONG);
     let directory = stage.directory("addresses");
     tokio::join!(
-        converses(&both, &directory, Link::Live),
+        converses(&both, &directory, LinkStatus::Live),
         until(|| is_dialled(port))
     );
     let only = client(&[v6], Duration::from_millis(200));

@@ -10,7 +10,7 @@ use std::{
 
 use openhands::{
     Client, Conversation, conversation,
-    conversation::Link,
+    conversation::LinkStatus,
     protocol::{ConversationId, calls::server::GetServerInfo},
     testkit::Proxy,
     transport::{ErrorKind, Network},
@@ -61,7 +61,7 @@ pub(crate) async fn role() -> bool {
                 .session_api_key(text("key"))
                 .resolve(HOST, [Ipv4Addr::LOCALHOST.into()])
                 .build();
-            converses(&client.unwrap(), &directory, Link::Live).await;
+            converses(&client.unwrap(), &directory, LinkStatus::Live).await;
         }
     }
     true

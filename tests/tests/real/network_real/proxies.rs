@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use openhands::{
     Client, Conversation, RunStatus, conversation,
-    conversation::Link,
+    conversation::LinkStatus,
     protocol::calls::server::GetServerInfo,
     transport::{Error, ErrorKind},
     workspace::ErrorKind as OfWorkspace,
@@ -30,7 +30,7 @@ fn client(stage: &Stage, proxy: &Forwarder) -> Client {
 pub(crate) async fn a_conversation_through_a_forwarding_proxy(stage: &Stage) {
     let proxy = Forwarder::start(stage.server.address()).await;
     let client = client(stage, &proxy);
-    converses(&client, &stage.directory("forwarded"), Link::Live).await;
+    converses(&client, &stage.directory("forwarded"), LinkStatus::Live).await;
     proxy.check(stage.server.port(), stage.key());
 }
 
@@ -39,7 +39,7 @@ pub(crate) async fn a_conversation_through_a_proxy_without_tunnels(stage: &Stage
     let proxy = Forwarder::start(stage.server.address()).await;
     proxy.set(Mode::NoTunnels(FORBIDDEN));
     let client = client(stage, &proxy);
-    converses(&client, &stage.directory("no-tunnels"), Link::Polling).await;
+    converses(&client, &stage.directory("no-tunnels"), LinkStatus::Polling).await;
 }
 
 pub(crate) async fn a_proxy_that_refuses(stage: &Stage) {
@@ -157,6 +157,6 @@ async fn refuses(
     assert!(model.requests().is_empty());
 
     proxy.set(Mode::Forward);
-    until(|| conversation.link() == Link::Live).await;
-    finishes(&conversation, &model, Link::Live).await;
+    until(|| conversation.link().status() == LinkStatus::Live).await;
+    finishes(&conversation, &model, LinkStatus::Live).await;
 }

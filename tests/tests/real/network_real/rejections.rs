@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 
 use openhands::{
     Conversation, conversation,
-    conversation::Link,
+    conversation::LinkStatus,
     protocol::{ConversationId, calls::files::ArchiveFormat, config::ConfirmationPolicy},
     testkit::{Fault, Proxy, Script, ScriptedModel, fake::UpgradeRefusal},
     transport::ErrorKind,
@@ -216,7 +216,7 @@ pub(crate) async fn a_login_page_before_a_conversation(stage: &Stage) {
             .reconnect_after(short, 10 * short)
     })
     .await;
-    until(|| conversation.link() == Link::Live).await;
+    until(|| conversation.link().status() == LinkStatus::Live).await;
     proxy.inject(Fault::html(200).named("login"));
     // The connections of the socket are not affected.
     conversation.send("Lost.").await.unwrap_err();
@@ -228,11 +228,11 @@ pub(crate) async fn a_login_page_before_a_conversation(stage: &Stage) {
     let kind = conversation::ErrorKind::NotAnAgentServer;
     assert_eq!(error.kind(), kind, "{error}");
     proxy.lift("login");
-    until(|| conversation.link() == Link::Live).await;
+    until(|| conversation.link().status() == LinkStatus::Live).await;
     // The client keeps a policy that it could not set, and would set it before the run.
     let policy = ConfirmationPolicy::never();
     policies.set_policy(policy).await.unwrap();
-    finishes(&conversation, &model, Link::Live).await;
+    finishes(&conversation, &model, LinkStatus::Live).await;
     let events = conversation.events();
     assert!(!events.iter().any(|event| event.as_json().contains("Lost.")));
 }

@@ -2,7 +2,7 @@
 
 use openhands::{
     RunStatus,
-    conversation::Link,
+    conversation::LinkStatus,
     protocol::calls::server::GetServerInfo,
     testkit::{Fault, Proxy},
     transport::{Capability, ErrorKind},
@@ -25,13 +25,13 @@ pub(crate) async fn a_server_that_is_replaced_by_an_older_one(stage: &Stage) {
     let check = GetServerInfo::default();
     let directory = stage.directory("replaced");
     let (conversation, _model) = start(&client, &directory).await;
-    until(|| conversation.link() == Link::Live).await;
+    until(|| conversation.link().status() == LinkStatus::Live).await;
     assert_eq!((version().await, sessions().await), (newer.clone(), true));
 
     // The connections end, as in a deployment. The conversation is not on the other server.
     proxy.retarget(older.address());
     proxy.cut();
-    until(|| conversation.link() == Link::Ended).await;
+    until(|| conversation.link().status() == LinkStatus::Ended).await;
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
     assert_eq!(outcome.status(), RunStatus::Gone, "{outcome}");
     assert_eq!(

@@ -11,7 +11,7 @@ use std::{
 use http::HeaderMap;
 use openhands::{
     Client, Conversation, conversation,
-    conversation::Link,
+    conversation::LinkStatus,
     protocol::{ConversationId, calls::server::GetServerInfo},
     testkit::{Fault, Proxy},
     transport::{
@@ -126,10 +126,10 @@ pub(crate) async fn a_key_that_expires(stage: &Stage) {
     let client = client.auth_provider(provider).build().unwrap();
     let directory = stage.directory("expires");
     let (conversation, model) = start(&client, &directory).await;
-    until(|| conversation.link() == Link::Live).await;
+    until(|| conversation.link().status() == LinkStatus::Live).await;
     expired.store(true, Ordering::SeqCst);
     proxy.cut();
-    until(|| conversation.link() == Link::Ended).await;
+    until(|| conversation.link().status() == LinkStatus::Ended).await;
     let sent = conversation.send("Go.").await.unwrap_err();
     let run = timeout(LONG, conversation.run())
         .await
@@ -149,7 +149,7 @@ pub(crate) async fn a_key_that_expires(stage: &Stage) {
     expired.store(false, Ordering::SeqCst);
     let again = Conversation::attach(&client, conversation.id());
     let again = timeout(LONG, again).await.unwrap().unwrap();
-    finishes(&again, &model, Link::Live).await;
+    finishes(&again, &model, LinkStatus::Live).await;
 }
 
 pub(crate) async fn a_server_without_room_for_another_socket(stage: &Stage) {
@@ -177,9 +177,9 @@ pub(crate) async fn a_server_without_room_for_another_socket(stage: &Stage) {
         let other = direct(stage);
         let attached = Conversation::attach(&other, conversation.id());
         let attached = timeout(LONG, attached).await.unwrap().unwrap();
-        finishes(&attached, &model, Link::Polling).await;
+        finishes(&attached, &model, LinkStatus::Polling).await;
         drop(held);
-        until(|| attached.link() == Link::Live).await;
+        until(|| attached.link().status() == LinkStatus::Live).await;
     }
 }
 
@@ -194,7 +194,7 @@ pub(crate) async fn close_codes_of_a_gateway(stage: &Stage) {
         it.reconnect_after(short, 5 * short)
     })
     .await;
-    until(|| conversation.link() == Link::Live).await;
+    until(|| conversation.link().status() == LinkStatus::Live).await;
     let other = Conversation::attach(&direct(stage), conversation.id());
     let other = other.await.unwrap();
     for code in CODES {
@@ -209,13 +209,13 @@ pub(crate) async fn close_codes_of_a_gateway(stage: &Stage) {
         };
         until(arrived).await;
         until(|| proxy.requests_to("GET", SESSION).len() > dials).await;
-        until(|| conversation.link() == Link::Live).await;
+        until(|| conversation.link().status() == LinkStatus::Live).await;
 
         let close = Fault::close(code, "by a gateway").on(BASH);
         proxy.inject(close.times(1));
         executes(&client, &directory).await;
     }
-    finishes(&conversation, &model, Link::Live).await;
+    finishes(&conversation, &model, LinkStatus::Live).await;
 }
 
 /// A network that offers a subprotocol on all sockets.
@@ -245,7 +245,7 @@ pub(crate) async fn subprotocols(stage: &Stage) {
     let error = client.socket(BASH).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Handshake, "{error}");
     let directory = stage.directory("subprotocol");
-    converses(&client, &directory, Link::Polling).await;
+    converses(&client, &directory, LinkStatus::Polling).await;
 
     // What a program offers may be selected, or not.
     let network = Network::builder().ignore_environment().build().unwrap();
@@ -257,6 +257,6 @@ pub(crate) async fn subprotocols(stage: &Stage) {
             .client(url)
             .socket_transport(Offering(network.clone()));
         let directory = stage.directory(name);
-        converses(&client.build().unwrap(), &directory, Link::Live).await;
+        converses(&client.build().unwrap(), &directory, LinkStatus::Live).await;
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use openhands::{
     Agent, Client, Conversation, LocalServer, Workspace, WorkspaceExt,
-    conversation::{ConversationBuilder, Link},
+    conversation::{ConversationBuilder, LinkStatus},
     protocol::config::Llm,
     testkit::{Script, ScriptedModel},
     transport::ClientBuilder,
@@ -90,7 +90,7 @@ pub(crate) async fn start_with(
 }
 
 /// Runs a conversation to its end, and checks that its events have arrived.
-pub(crate) async fn finishes(conversation: &Conversation, model: &ScriptedModel, link: Link) {
+pub(crate) async fn finishes(conversation: &Conversation, model: &ScriptedModel, link: LinkStatus) {
     conversation.send("Go.").await.unwrap();
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
     assert!(outcome.is_finished(), "{outcome}");
@@ -104,7 +104,7 @@ pub(crate) async fn finishes(conversation: &Conversation, model: &ScriptedModel,
             .collect::<Vec<_>>()
     };
     assert!(said("over 42 networks"), "{:?}", observed());
-    until(|| conversation.link() == link).await;
+    until(|| conversation.link().status() == link).await;
 }
 
 /// Runs a command to its end, and checks its output.
@@ -116,7 +116,7 @@ pub(crate) async fn executes(client: &Client, directory: &Path) {
 }
 
 /// Runs a whole conversation and a command through a client: REST and sockets.
-pub(crate) async fn converses(client: &Client, directory: &Path, link: Link) {
+pub(crate) async fn converses(client: &Client, directory: &Path, link: LinkStatus) {
     let (conversation, model) = start(client, directory).await;
     finishes(&conversation, &model, link).await;
     executes(client, directory).await;

@@ -10,7 +10,7 @@ use std::{
 
 use openhands::{
     Client, Conversation, conversation,
-    conversation::Link,
+    conversation::LinkStatus,
     protocol::calls::server::GetServerInfo,
     transport::{ClientBuilder, Error, ErrorKind},
     workspace::ErrorKind as OfWorkspace,
@@ -116,7 +116,7 @@ pub(crate) async fn a_terminator_that_wants_a_client_certificate(stage: &Stage) 
         stage.client(url).root_certificate(root.pem())
     };
     let known = certified(client(&company), &company);
-    converses(&known, &stage.directory("tls"), Link::Live).await;
+    converses(&known, &stage.directory("tls"), LinkStatus::Live).await;
 
     let directory = stage.directory("tls-refused");
     let (conversation, _model) = start(&known, &directory).await;

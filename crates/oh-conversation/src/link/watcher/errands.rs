@@ -9,7 +9,7 @@ use super::{
     reading::{Flavor, Reading},
     rest::{Fault, Fetched, is_missing},
 };
-use crate::{Link, link::restore};
+use crate::{LinkStatus, link::restore};
 
 /// Number of requests without success after which the events of a gap count as unreadable.
 const FILLS: u32 = 2;
@@ -184,7 +184,7 @@ impl Watcher {
             waits = !held.early.is_empty();
             if let Some(through) = reading.through
                 && held.cursor >= through
-                && held.link == Link::Replaying
+                && held.link == LinkStatus::Replaying
             {
                 held.live();
                 held.has_length(through.unsigned_abs().saturating_add(1));
@@ -192,7 +192,7 @@ impl Watcher {
             if let Some(length) = length {
                 held.has_length(length);
             }
-            live = held.link == Link::Live;
+            live = held.link == LinkStatus::Live;
             // Only another replay shows the numbers of these events.
             let counted = held.counted.filter(|_| !held.unnumbered);
             renumber = counted.is_some_and(|counted| match counted.differs {

@@ -10,7 +10,7 @@ use super::{
     reading::{Flavor, Reading},
 };
 use crate::{
-    Link,
+    LinkStatus,
     mirror::{held::Held, numbering::Numbered},
 };
 
@@ -249,7 +249,7 @@ fn replayed_all(held: &mut Held, reading: &mut Reading) -> Log {
     held.skip(through);
     if held.log.is_empty() && held.log.begin() > 0 {
         // The server can read no event of the window: the newest events are before it.
-        held.link = Link::Replaying;
+        held.link = LinkStatus::Replaying;
         reading.bell = true;
         return Log::Same;
     }

@@ -18,7 +18,7 @@ use super::{
     Connection, Phase, SILENT, Watcher,
     reading::{Expected, Flavor, Reading},
 };
-use crate::{Error, ErrorKind, Link};
+use crate::{Error, ErrorKind, LinkStatus};
 
 /// A link that lasted this long counts as healthy: the backoff is reset.
 const HEALTHY: Duration = Duration::from_secs(10);
@@ -247,7 +247,7 @@ impl Watcher {
             let held = self.writer.mirror().read();
             (held.link, held.status())
         };
-        let idle = status != ExecutionStatus::Running && link == Link::Live;
+        let idle = status != ExecutionStatus::Running && link == LinkStatus::Live;
         let now = Instant::now();
         if !idle {
             connection.check = now + self.limits.silence;
@@ -266,7 +266,7 @@ impl Watcher {
     /// Handles a notification that the server has an event that the mirror lacks, or that the
     /// conversation may be gone.
     fn nudged(&mut self, connection: &mut Connection) {
-        let replays = self.writer.mirror().read().link == Link::Replaying;
+        let replays = self.writer.mirror().read().link == LinkStatus::Replaying;
         if replays && connection.reading.fruitful && self.heard.elapsed() < SILENT {
             // The history is still arriving.
             return;

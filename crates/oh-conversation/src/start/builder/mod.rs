@@ -10,10 +10,9 @@ use std::{
 };
 
 use oh_protocol::{
-    ConversationId, Event, Payload,
+    ConversationId, Event,
     calls::conversations::{Create, Created},
     config::{AgentSource, StartConversation},
-    event::HookExecutionEvent,
 };
 use oh_transport::{Client, WorkspaceHandle};
 
@@ -116,16 +115,6 @@ impl ConversationBuilder {
     pub fn on_event_blocking(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
         self.callbacks.push((Place::Thread, Box::new(callback)));
         self
-    }
-
-    /// Calls a function for every hook execution, in order. The callback must not block, as in
-    /// [`on_event`](Self::on_event).
-    pub fn on_hook(self, mut callback: impl FnMut(&HookExecutionEvent) + Send + 'static) -> Self {
-        self.on_event(move |event| {
-            if let Payload::HookExecution(hook) = event.payload() {
-                callback(hook);
-            }
-        })
     }
 
     /// Keeps only the newest events in memory: see [`Attach::keep_last`](crate::Attach::keep_last).

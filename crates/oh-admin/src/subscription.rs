@@ -1,11 +1,6 @@
 //! The login of the server to a ChatGPT subscription.
 
-use std::{
-    fmt,
-    future::{Future, IntoFuture},
-    pin::Pin,
-    time::Duration,
-};
+use std::{fmt, future::IntoFuture, time::Duration};
 
 use oh_protocol::calls::llm::{
     GetSubscription, ListSubscriptionModels, LoginChallenge, Logout, PollLogin, StartLogin,
@@ -233,9 +228,9 @@ const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
 impl IntoFuture for LoginWait {
     type Output = Result<SubscriptionStatus>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+    type IntoFuture = Request<SubscriptionStatus>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.connected())
+        Request::new(self.connected())
     }
 }

@@ -1,15 +1,11 @@
 //! Waiting for an authorization in the user's browser.
 
-use std::{
-    future::{Future, IntoFuture},
-    pin::Pin,
-    time::Duration,
-};
+use std::{future::IntoFuture, time::Duration};
 
 use oh_protocol::calls::mcp::OAuthJob;
 use tokio::time::{sleep, timeout};
 
-use crate::{Error, Mcp, Result};
+use crate::{Error, Mcp, Request, Result};
 
 /// A wait for the end of an authorization: see [`Mcp::authorized`]. Await it for the result.
 ///
@@ -68,10 +64,10 @@ impl AuthorizationWait {
 
 impl IntoFuture for AuthorizationWait {
     type Output = Result<OAuthJob>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+    type IntoFuture = Request<OAuthJob>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
+        Request::new(async move {
             let limit = self.timeout;
             let ended = timeout(limit, self.ended()).await;
             ended.unwrap_or_else(|_| Err(Error::timeout("wait for the authorization", limit)))

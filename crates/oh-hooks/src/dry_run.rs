@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     io,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
@@ -92,7 +93,16 @@ impl DryRun {
     /// Returns an error if the configuration breaks one of the server's [rules](check), or if it
     /// has a pattern that only the server can evaluate. Failures of a hook itself are part of its
     /// outcome.
-    pub async fn run(&self, hooks: &HookConfig, input: &HookInput) -> Result<Trial> {
+    pub fn run(
+        &self,
+        hooks: &HookConfig,
+        input: &HookInput,
+    ) -> impl Future<Output = Result<Trial>> + Send + use<> {
+        let (this, hooks, input) = (self.clone(), hooks.clone(), input.clone());
+        async move { this.run_all(&hooks, &input).await }
+    }
+
+    async fn run_all(&self, hooks: &HookConfig, input: &HookInput) -> Result<Trial> {
         check(hooks)?;
         let mut outcomes = Vec::new();
         for hook in hooks_for(hooks, &input.event_type, input.tool_name.as_deref())? {

@@ -1,17 +1,12 @@
 //! Attaches to a server that another program runs: checks it, and leaves it running.
 
-use std::{
-    future::{Future, IntoFuture},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::IntoFuture, sync::Arc, time::Duration};
 
 use oh_protocol::calls::server::ServerInfo;
 use oh_transport::Client;
 use tokio::time::{sleep, timeout};
 
-use crate::{Error, ErrorKind, Result, start::probe};
+use crate::{Error, ErrorKind, Request, Result, start::probe};
 
 /// Delay between two attempts to reach a server that does not respond yet.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -109,9 +104,9 @@ impl Attach {
 
 impl IntoFuture for Attach {
     type Output = Result<AttachedServer>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+    type IntoFuture = Request<AttachedServer>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+        Request::new(self.run())
     }
 }

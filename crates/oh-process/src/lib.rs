@@ -40,6 +40,7 @@ mod lock;
 mod pool;
 mod progress;
 mod provision;
+mod request;
 mod supervise;
 mod template;
 
@@ -51,6 +52,7 @@ pub use progress::Progress;
 pub use provision::environment::{Environment, Origin};
 pub use provision::interpreter::Candidate;
 pub use provision::{Provisioner, SERVER_VERSION};
+pub use request::Request;
 #[doc(no_inline)]
 pub use secrecy;
 pub use server::LocalServer;

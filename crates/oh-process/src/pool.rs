@@ -3,9 +3,8 @@
 use std::{
     collections::VecDeque,
     fmt,
-    future::{Future, IntoFuture},
+    future::IntoFuture,
     path::PathBuf,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,8 +18,8 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    Error, ErrorKind, LocalServer, LocalServerBuilder, Result, Startup, Status, TemplateServer,
-    start::activation::Activation,
+    Error, ErrorKind, LocalServer, LocalServerBuilder, Request, Result, Startup, Status,
+    TemplateServer, start::activation::Activation,
 };
 
 /// First delay after a server could not be started. Doubles up to [`LONGEST_PAUSE`].
@@ -382,10 +381,10 @@ fn unanswered(error: &Error) -> bool {
 
 impl IntoFuture for Acquire {
     type Output = Result<LocalServer>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+    type IntoFuture = Request<LocalServer>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+        Request::new(self.run())
     }
 }
 

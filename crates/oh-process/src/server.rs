@@ -19,7 +19,7 @@ use tracing::debug;
 use url::Url;
 
 use crate::{
-    Environment, Error, ErrorKind, ExitReport, Logs, Result, Startup, Status, StatusWatch,
+    Environment, Error, ErrorKind, ExitReport, Logs, Request, Result, Startup, Status, StatusWatch,
     start::{
         activation::Activation,
         plan::{Live, Plan},
@@ -212,12 +212,15 @@ impl LocalServer {
     ///
     /// Returns an error if the server rejects the activation, for example because it is already
     /// active.
-    pub async fn activate(&self) -> Result<()> {
-        let plan = &self.shared.plan;
-        let init = Activation::default().call(&plan.secret_key, &plan.keys);
-        probe::activate(&self.client, &init).await?;
-        let _first = self.shared.activation.set((self.client.clone(), init));
-        Ok(())
+    pub fn activate(&self) -> Request<()> {
+        let (client, shared) = (self.client.clone(), self.shared.clone());
+        Request::new(async move {
+            let plan = &shared.plan;
+            let init = Activation::default().call(&plan.secret_key, &plan.keys);
+            probe::activate(&client, &init).await?;
+            let _first = shared.activation.set((client, init));
+            Ok(())
+        })
     }
 
     /// Activates the server with the keys, variables and directories in `own`.

@@ -41,6 +41,27 @@ pub trait Call: Send + Sync {
     fn decode(&self, answer: Answer) -> Result<Self::Output>;
 }
 
+/// A reference to a call is a call too, so that a call can be sent again.
+impl<C: Call + ?Sized> Call for &C {
+    type Output = C::Output;
+
+    fn operation(&self) -> Operation {
+        (**self).operation()
+    }
+
+    fn request(&self) -> Result<Request> {
+        (**self).request()
+    }
+
+    fn accepts(&self, status: StatusCode) -> bool {
+        (**self).accepts(status)
+    }
+
+    fn decode(&self, answer: Answer) -> Result<Self::Output> {
+        (**self).decode(answer)
+    }
+}
+
 /// The operation of a [`Call`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -26,7 +26,7 @@
 //! mock.expect("POST", format!("/api/conversations/{id}/run"))
 //!     .answer(409, json!({"detail": "already running"}));
 //!
-//! let refused = mock.client().call(&Run::new(id)).await.unwrap_err();
+//! let refused = mock.client().call(Run::new(id)).await.unwrap_err();
 //! assert_eq!(refused.kind(), oh_transport::ErrorKind::Conflict);
 //! mock.verify()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(()) })?;

@@ -2,8 +2,9 @@
 
 use std::{
     fmt,
-    future::{Future, IntoFuture},
+    future::Future,
     pin::Pin,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -21,7 +22,9 @@ const ATTEMPTS: u32 = 5;
 /// for up to a minute.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// A future that sends a call and returns its response.
+/// A future that sends a call and returns its response. Created by [`Client::call`].
+///
+/// The call is sent when the future is first polled. Options that are set later have no effect.
 ///
 /// # Errors
 ///
@@ -42,9 +45,18 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(90);
 ///
 /// Dropping the future discards the response. The server continues to process the request.
 #[must_use = "a call does nothing until it is awaited"]
-pub struct CallFuture<'a, C> {
-    client: &'a Client,
-    call: &'a C,
+pub struct CallFuture<'a, C: Call> {
+    /// The call; `None` after the first poll.
+    unsent: Option<Unsent<C>>,
+    sent: Option<Sent<'a, C::Output>>,
+}
+
+type Sent<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// A call with its options.
+struct Unsent<C> {
+    client: Client,
+    call: C,
     timeout: Duration,
     single: bool,
     attempt_timeout: Option<Duration>,
@@ -54,58 +66,96 @@ impl Client {
     /// Creates a future that sends a call and returns its result. Dropping the future discards the
     /// response, but does not cancel work that the server has started.
     ///
+    /// The call is passed by value or by reference. By value, the future owns everything it needs,
+    /// so a task can run it:
+    ///
+    /// ```no_run
+    /// # async fn count(client: oh_transport::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use oh_protocol::calls::conversations::Count;
+    ///
+    /// let counting = tokio::spawn(client.call(Count::default()));
+    /// println!("{} conversations", counting.await??);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`CallFuture`].
-    pub fn call<'a, C: Call>(&'a self, call: &'a C) -> CallFuture<'a, C> {
+    pub fn call<'a, C: Call + 'a>(&self, call: C) -> CallFuture<'a, C> {
         let (timeout, attempt_timeout) = self.timeouts();
         CallFuture {
-            client: self,
-            call,
-            timeout,
-            single: false,
-            attempt_timeout,
+            unsent: Some(Unsent {
+                client: self.clone(),
+                call,
+                timeout,
+                single: false,
+                attempt_timeout,
+            }),
+            sent: None,
         }
     }
 }
 
-impl<C> CallFuture<'_, C> {
+impl<C: Call> CallFuture<'_, C> {
     /// Disables all retries, even if no connection was made. For requests whose preconditions must
     /// be checked before each attempt.
-    pub fn single_attempt(mut self) -> Self {
-        self.single = true;
-        self
+    pub fn single_attempt(self) -> Self {
+        self.with(|unsent| unsent.single = true)
     }
 
     /// Sets the timeout of the call, including retries. Default: the client's
     /// [`timeout`](crate::ClientBuilder::timeout).
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = limit;
-        self
+    pub fn timeout(self, limit: Duration) -> Self {
+        self.with(|unsent| unsent.timeout = limit)
     }
 
     /// Sets how long one attempt may go without progress before the call is retried. Applies only
     /// to calls that may be repeated. Default: the client's
     /// [`attempt_timeout`](crate::ClientBuilder::attempt_timeout).
-    pub fn attempt_timeout(mut self, limit: Duration) -> Self {
-        self.attempt_timeout = Some(limit);
+    pub fn attempt_timeout(self, limit: Duration) -> Self {
+        self.with(|unsent| unsent.attempt_timeout = Some(limit))
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Unsent<C>)) -> Self {
+        if let Some(unsent) = &mut self.unsent {
+            set(unsent);
+        }
         self
     }
 }
 
-impl<C> fmt::Debug for CallFuture<'_, C> {
+impl<C: Call> fmt::Debug for CallFuture<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let timeout = self.unsent.as_ref().map(|unsent| unsent.timeout);
         f.debug_struct("CallFuture")
-            .field("timeout", &self.timeout)
+            .field("timeout", &timeout)
             .finish_non_exhaustive()
     }
 }
 
-impl<'a, C: Call> IntoFuture for CallFuture<'a, C> {
-    type Output = Result<C::Output>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+// The call is moved out before the request is pinned.
+impl<C: Call> Unpin for CallFuture<'_, C> {}
 
-    fn into_future(self) -> Self::IntoFuture {
+impl<'a, C: Call + 'a> Future for CallFuture<'a, C> {
+    type Output = Result<C::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Some(unsent) = this.unsent.take() {
+            this.sent = Some(unsent.send());
+        }
+        match &mut this.sent {
+            Some(sent) => sent.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<C: Call> Unsent<C> {
+    fn send<'a>(self) -> Sent<'a, C::Output>
+    where
+        C: 'a,
+    {
         let operation = self.call.operation();
         let span = debug_span!(
             "call", method = %operation.method, route = operation.route, status = Empty,
@@ -113,9 +163,7 @@ impl<'a, C: Call> IntoFuture for CallFuture<'a, C> {
         );
         Box::pin(self.attempts(operation).instrument(span))
     }
-}
 
-impl<C: Call> CallFuture<'_, C> {
     async fn attempts(self, operation: Operation) -> Result<C::Output> {
         let request = self.call.request()?;
         let begun = Instant::now();
@@ -131,7 +179,7 @@ impl<C: Call> CallFuture<'_, C> {
         let mut arrived = false;
         loop {
             let sent = Instant::now();
-            let attempt = self.client.attempt(self.call, &request, without_progress);
+            let attempt = self.client.attempt(&self.call, &request, without_progress);
             let result = timeout_at(deadline, attempt)
                 .await
                 .unwrap_or_else(|_| Err(self.out_of_time(before.take())));

@@ -1,6 +1,6 @@
 //! The client of one server: sends typed calls and returns typed responses or errors.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, response};
 use oh_protocol::{
@@ -20,8 +20,8 @@ use tracing::debug;
 use url::Url;
 
 use crate::{
-    Attempt, Body, Capability, Error, ErrorKind, HttpTransport, Liveness, Message, Result, Socket,
-    SocketTransport,
+    Attempt, Body, Capability, Error, ErrorKind, HttpTransport, Liveness, Message, RequestFuture,
+    Result, Socket, SocketTransport,
     auth::{Auth, key_header},
     capability::{self, Info},
     http::{content, limited, refusal, watched},
@@ -41,6 +41,9 @@ const REFUSAL_LIMIT: usize = 1024 * 1024;
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
 /// A client of one agent server, with its credentials and connections. Cheap to clone.
+///
+/// The futures that a client returns own what they need, so tasks can run them:
+/// `tokio::spawn(client.check())`.
 ///
 /// ```no_run
 /// # async fn connect(key: String) -> Result<(), oh_transport::Error> {
@@ -105,9 +108,9 @@ impl Client {
     /// Returns an error if no response head arrives. Returns [`ErrorKind::Timeout`] if the transfer
     /// makes no progress for the [read timeout](crate::ClientBuilder::read_timeout); this error can
     /// also occur later, while the response body is read.
-    pub async fn stream(&self, request: Request, body: Body) -> Result<Response<Body>> {
+    pub fn stream(&self, request: Request, body: Body) -> RequestFuture<Response<Body>> {
         let limit = self.0.parts.read_timeout;
-        self.stream_within(request, body, limit).await
+        self.stream_within(request, body, limit)
     }
 
     /// Sends a request like [`stream`](Self::stream), with a different limit for a transfer without
@@ -116,28 +119,29 @@ impl Client {
     /// # Errors
     ///
     /// Returns the errors of [`stream`](Self::stream).
-    pub async fn stream_within(
+    pub fn stream_within(
         &self,
         request: Request,
         body: Body,
         limit: Duration,
-    ) -> Result<Response<Body>> {
-        let path = request.path().to_owned();
-        let key = self.0.parts.auth.key().await?;
-        let answer = self
-            .exchange(&request, body, key.as_ref(), Some(limit))
-            .await;
-        match answer {
-            Ok(answer) => {
-                debug!(path, status = answer.status().as_u16(), "stream");
-                Ok(answer)
+    ) -> RequestFuture<Response<Body>> {
+        let this = self.clone();
+        RequestFuture::new(async move {
+            let path = request.path().to_owned();
+            let key = this.0.parts.auth.key().await?;
+            let answer = this.exchange(&request, body, key.as_ref(), Some(limit));
+            match answer.await {
+                Ok(answer) => {
+                    debug!(path, status = answer.status().as_u16(), "stream");
+                    Ok(answer)
+                }
+                Err(error) => {
+                    this.invalidate_after(&error);
+                    debug!(path, failure = ?error.kind(), "stream");
+                    Err(error.with_target(&path))
+                }
             }
-            Err(error) => {
-                self.invalidate_after(&error);
-                debug!(path, failure = ?error.kind(), "stream");
-                Err(error.with_target(&path))
-            }
-        }
+        })
     }
 
     /// Returns a response with a 2xx status unchanged, and converts any other response to the error
@@ -146,15 +150,18 @@ impl Client {
     /// # Errors
     ///
     /// Returns the error for the status, with the server's explanation.
-    pub async fn accepted(&self, answer: Response<Body>) -> Result<Response<Body>> {
-        if answer.status().is_success() {
-            return Ok(answer);
-        }
-        let (head, body) = answer.into_parts();
-        let key = self.0.parts.auth.known();
-        let error = self.refused(&head, body, key.as_ref()).await;
-        self.invalidate_after(&error);
-        Err(error)
+    pub fn accepted(&self, answer: Response<Body>) -> RequestFuture<Response<Body>> {
+        let this = self.clone();
+        RequestFuture::new(async move {
+            if answer.status().is_success() {
+                return Ok(answer);
+            }
+            let (head, body) = answer.into_parts();
+            let key = this.0.parts.auth.known();
+            let error = this.refused(&head, body, key.as_ref()).await;
+            this.invalidate_after(&error);
+            Err(error)
+        })
     }
 
     /// Returns the error for a response that the call does not accept. A body that breaks or does
@@ -201,8 +208,9 @@ impl Client {
     /// # Errors
     ///
     /// Returns an error if the [`AuthProvider`](crate::AuthProvider) has no key.
-    pub async fn session_api_key(&self) -> Result<Option<SecretString>> {
-        self.0.parts.auth.key().await
+    pub fn session_api_key(&self) -> RequestFuture<Option<SecretString>> {
+        let this = self.clone();
+        RequestFuture::new(async move { this.0.parts.auth.key().await })
     }
 
     /// Opens a socket at `target` (path and query below the base URL) and sends the session key in
@@ -213,7 +221,12 @@ impl Client {
     ///
     /// Returns an error if the connection or the handshake fails. A wrong key is reported later, by
     /// the first call to [`Socket::recv`].
-    pub async fn socket(&self, target: &str) -> Result<Socket> {
+    pub fn socket(&self, target: impl Into<String>) -> RequestFuture<Socket> {
+        let (this, target) = (self.clone(), target.into());
+        RequestFuture::new(async move { this.open_socket(&target).await })
+    }
+
+    async fn open_socket(&self, target: &str) -> Result<Socket> {
         let parts = &self.0.parts;
         let mut url =
             Url::parse(&self.url(target)?).map_err(|error| no_path().with_source(error))?;
@@ -258,23 +271,25 @@ impl Client {
     ///
     /// Cancel-safe: if the caller that sends the request is dropped, the next
     /// waiting caller sends it.
-    pub async fn server_info(&self) -> Result<Arc<ServerInfo>> {
-        let ask = async {
-            let info = self.call(&GetServerInfo::default()).await;
-            info.map(Arc::new).map_err(|error| match error.kind() {
-                ErrorKind::Decode
-                | ErrorKind::NotAnAgentServer
-                | ErrorKind::NotFound
-                | ErrorKind::Validation
-                | ErrorKind::Status => Error::new(
-                    ErrorKind::NotAnAgentServer,
-                    format!("{} is not an OpenHands agent server", self.0.parts.base),
-                )
-                .with_source(error),
-                _ => error,
-            })
-        };
-        self.0.info.get(ask).await
+    pub fn server_info(&self) -> RequestFuture<Arc<ServerInfo>> {
+        let this = self.clone();
+        RequestFuture::new(async move { this.0.info.get(this.ask_info()).await })
+    }
+
+    async fn ask_info(&self) -> Result<Arc<ServerInfo>> {
+        let info = self.call(GetServerInfo::default()).await;
+        info.map(Arc::new).map_err(|error| match error.kind() {
+            ErrorKind::Decode
+            | ErrorKind::NotAnAgentServer
+            | ErrorKind::NotFound
+            | ErrorKind::Validation
+            | ErrorKind::Status => Error::new(
+                ErrorKind::NotAnAgentServer,
+                format!("{} is not an OpenHands agent server", self.0.parts.base),
+            )
+            .with_source(error),
+            _ => error,
+        })
     }
 
     /// Checks that an agent server of a supported version is at the URL, is active, and accepts the
@@ -299,19 +314,25 @@ impl Client {
     /// # Cancel safety
     ///
     /// Cancel-safe: nothing is changed on the server.
-    pub async fn check(&self) -> Result<()> {
-        let info = self.server_info().await?;
-        capability::check_age(&info)?;
-        self.call(&Count::default()).await?;
-        Ok(())
+    pub fn check(&self) -> RequestFuture<()> {
+        let this = self.clone();
+        RequestFuture::new(async move {
+            let info = this.server_info().await?;
+            capability::check_age(&info)?;
+            this.call(Count::default()).await?;
+            Ok(())
+        })
     }
 
     /// Returns whether the server responds to `GET /alive` with success. Sends one request and
     /// waits for at most 5 s.
-    pub async fn is_alive(&self) -> bool {
-        let call = Alive::default();
-        let asked = async { self.attempt(&call, &call.request()?, None).await };
-        matches!(timeout(ALIVE_LIMIT, asked).await, Ok(Ok(_)))
+    pub fn is_alive(&self) -> impl Future<Output = bool> + Send + use<> {
+        let this = self.clone();
+        async move {
+            let call = Alive::default();
+            let asked = async { this.attempt(&call, &call.request()?, None).await };
+            matches!(timeout(ALIVE_LIMIT, asked).await, Ok(Ok(_)))
+        }
     }
 
     /// Returns whether the server supports an optional capability.
@@ -320,10 +341,13 @@ impl Client {
     ///
     /// Returns the errors of [`server_info`](Self::server_info). Returns [`ErrorKind::Unsupported`]
     /// if the server is older than 1.40, whose protocol this crate does not support.
-    pub async fn has(&self, capability: Capability) -> Result<bool> {
-        let info = self.server_info().await?;
-        capability::check_age(&info)?;
-        Ok(capability.is_in(&info))
+    pub fn has(&self, capability: Capability) -> RequestFuture<bool> {
+        let info = self.server_info();
+        RequestFuture::new(async move {
+            let info = info.await?;
+            capability::check_age(&info)?;
+            Ok(capability.is_in(&info))
+        })
     }
 
     fn url(&self, target: &str) -> Result<String> {
@@ -457,16 +481,18 @@ impl Client {
     /// # Cancel safety
     ///
     /// Cancel-safe: the future only waits.
-    pub async fn server_gone(&self) -> Arc<str> {
+    pub fn server_gone(&self) -> impl Future<Output = Arc<str>> + Send + use<> {
         let mut liveness = self.liveness();
-        let gone = liveness.wait_for(|known| matches!(known, Liveness::Gone(_)));
-        let reason = match gone.await.as_deref() {
-            Ok(Liveness::Gone(reason)) => Some(reason.clone()),
-            _ => None,
-        };
-        match reason {
-            Some(reason) => reason,
-            None => std::future::pending().await,
+        async move {
+            let gone = liveness.wait_for(|known| matches!(known, Liveness::Gone(_)));
+            let reason = match gone.await.as_deref() {
+                Ok(Liveness::Gone(reason)) => Some(reason.clone()),
+                _ => None,
+            };
+            match reason {
+                Some(reason) => reason,
+                None => std::future::pending().await,
+            }
         }
     }
 

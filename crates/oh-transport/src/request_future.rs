@@ -1,4 +1,4 @@
-//! The future of an operation that sends requests.
+//! The future of an operation.
 
 use std::{
     fmt,
@@ -7,10 +7,10 @@ use std::{
     task::{Context, Poll},
 };
 
-/// An operation that has not started. Await it for the result; until then nothing is sent.
+/// An operation that has not started. Await it for the result; until then nothing happens.
 ///
 /// Owns everything it needs, so that it can be moved into a task: `tokio::spawn(handle.pause())`.
-#[must_use = "nothing is sent until it is awaited"]
+#[must_use = "nothing happens until it is awaited"]
 pub struct RequestFuture<T, E = crate::Error>(Pin<Box<dyn Future<Output = Result<T, E>> + Send>>);
 
 impl<T, E> RequestFuture<T, E> {

@@ -1,6 +1,6 @@
 //! Information about the server: whether it is alive, its version, and its VSCode.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use oh_protocol::calls::{
     server::{Alive, ServerInfo},
@@ -13,10 +13,10 @@ use crate::{Error, Request, Workspace};
 
 impl Workspace {
     /// Returns whether the server responds within 5 s. Any failure means `false`.
-    pub async fn alive(&self) -> bool {
-        let alive = Alive::default();
-        let asked = self.client().call(&alive).timeout(Duration::from_secs(5));
-        asked.await.is_ok()
+    pub fn alive(&self) -> impl Future<Output = bool> + Send + use<> {
+        let asked = self.client().call(Alive::default());
+        let asked = asked.timeout(Duration::from_secs(5));
+        async move { asked.await.is_ok() }
     }
 
     /// Returns the server's version, tools and capabilities, as

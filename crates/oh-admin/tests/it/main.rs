@@ -7,6 +7,8 @@ mod keys;
 #[cfg(test)]
 mod login;
 #[cfg(test)]
+mod owned;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod settings;

@@ -57,15 +57,16 @@ impl EventLog {
     ///
     /// Returns an error if the server no longer has the conversation, or the request fails. The
     /// stream yields an error if the connection breaks or stalls.
-    pub async fn trajectory_stream(
+    pub fn trajectory_stream(
         &self,
-    ) -> Result<impl Stream<Item = Result<Bytes>> + Send + Unpin + use<>> {
-        let id = self.conversation.id();
-        let failed = move |error| Error::transport(id, "download the trajectory", error);
-        Ok(self
-            .open_trajectory()
-            .await?
-            .map(move |piece| piece.map_err(failed)))
+    ) -> Request<impl Stream<Item = Result<Bytes>> + Send + Unpin + use<>> {
+        let this = self.clone();
+        Request::new(async move {
+            let id = this.conversation.id();
+            let failed = move |error| Error::transport(id, "download the trajectory", error);
+            let body = this.open_trajectory().await?;
+            Ok(body.map(move |piece| piece.map_err(failed)))
+        })
     }
 
     /// Opens the download, with retries. The server uses one file for all requests and removes it

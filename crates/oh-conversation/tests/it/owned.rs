@@ -1,14 +1,14 @@
 //! Futures of operations own all that they need, so that tasks can run them.
 
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 
-use oh_conversation::{Conversation, Conversations};
+use oh_conversation::{Conversation, Conversations, Goal, Subscription};
 use oh_protocol::{
     ConversationId,
-    config::{ConfirmationPolicy, Llm},
+    config::{Agent, ConfirmationPolicy, Llm},
 };
 
-use crate::mock::attached;
+use crate::mock::{Place, attached};
 
 /// Drops a future that `tokio::spawn` accepts.
 fn spawns(future: impl Future + Send + 'static) {
@@ -53,15 +53,27 @@ async fn every_operation_can_be_moved_into_a_task_and_sends_nothing_before() {
     spawns(handle.log().events(["a"]));
     spawns(handle.log().search().count());
     spawns(handle.log().trajectory());
+    spawns(handle.log().trajectory_stream());
     spawns(handle.agent().ask("Why?"));
     spawns(handle.agent().final_response());
     spawns(handle.agent().condense());
     spawns(handle.agent().mcp_status());
     spawns(handle.runtime().info());
     spawns(handle.runtime().reprovision());
+    let place = Place(mock.client());
+    let builder = || Conversation::builder(&place, Agent::new(Llm::new("m").api_key("k")));
+    spawns(builder().start());
+    spawns(builder().into_future());
     let conversations = Conversations::of(&mock.client());
     spawns(Conversation::attach(&mock.client(), mock.id));
     spawns(conversations.count(None));
     spawns(conversations.batch([ConversationId::random()]));
     assert_eq!(mock.requests().len(), before);
 }
+
+// Checked at compile time, because the values are the results of requests.
+const _: fn(&Goal, Subscription) = |goal, subscription| {
+    spawns(goal.ended());
+    spawns(goal.stop());
+    spawns(subscription.cancel());
+};

@@ -5,4 +5,6 @@
 #[cfg(target_os = "linux")]
 mod dry_run;
 #[cfg(unix)]
+mod owned;
+#[cfg(unix)]
 mod session;

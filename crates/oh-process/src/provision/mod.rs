@@ -12,6 +12,7 @@ pub(crate) mod uv;
 
 use std::{
     fmt,
+    future::Future,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -26,7 +27,9 @@ use self::{
     uv::OwnUv,
 };
 pub(crate) use crate::progress::Report;
-use crate::{Candidate, Environment, Error, ErrorKind, Origin, Progress, Result, lock::lock};
+use crate::{
+    Candidate, Environment, Error, ErrorKind, Origin, Progress, Request, Result, lock::lock,
+};
 pub use requirements::SERVER_VERSION;
 
 /// Environment variable that overrides the cache directory `$XDG_CACHE_HOME/openhands-rs`.
@@ -196,9 +199,12 @@ impl Provisioner {
 
     /// Returns all interpreters of this machine, suitable ones first. Each rejected interpreter
     /// carries the reason.
-    pub async fn candidates(&self) -> Vec<Candidate> {
-        let found = search::find(self.check_timeout).await;
-        found.into_iter().map(|(candidate, _)| candidate).collect()
+    pub fn candidates(&self) -> impl Future<Output = Vec<Candidate>> + Send + use<> {
+        let limit = self.check_timeout;
+        async move {
+            let found = search::find(limit).await;
+            found.into_iter().map(|(candidate, _)| candidate).collect()
+        }
     }
 
     /// Returns an environment: the cached one if it works, otherwise a new one.
@@ -223,7 +229,12 @@ impl Provisioner {
     /// Dropping the future stops the installer and removes the unfinished environment. So does
     /// killing this process. Concurrent provisioners, in this and other processes, wait for each
     /// other.
-    pub async fn provision(&self) -> Result<Environment> {
+    pub fn provision(&self) -> Request<Environment> {
+        let this = self.clone();
+        Request::new(async move { this.find_or_create().await })
+    }
+
+    async fn find_or_create(&self) -> Result<Environment> {
         self.check_input()?;
         requirements::check_supported(&self.version)?;
         let cache = Cache::at(self.home()?);

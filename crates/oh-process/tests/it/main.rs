@@ -17,6 +17,7 @@ mod common;
 mod hostile;
 mod lifecycle;
 mod logs;
+mod owned;
 mod owner;
 mod pool;
 #[cfg(target_os = "linux")]

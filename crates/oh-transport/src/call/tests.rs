@@ -118,6 +118,15 @@ const AGAIN: Probe = Probe(Repeat::Idempotent);
 const ONCE: Probe = Probe(Repeat::Never);
 
 #[tokio::test(start_paused = true)]
+async fn a_call_by_value_is_sent_when_its_task_runs() {
+    let script = Script::default().answer(200, &[]);
+    let call = script.client().call(ONCE).timeout(Duration::from_secs(1));
+    assert_eq!(script.asked(), 0);
+    tokio::spawn(call).await.unwrap().unwrap();
+    assert_eq!(script.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_failure_and_the_call_decide_whether_to_retry() {
     // The number of attempts for a call that may be repeated, and for one that may not.
     for (status, again, once) in [
@@ -370,11 +379,8 @@ struct Silent;
 impl futures_core::Stream for Silent {
     type Item = Result<Bytes>;
 
-    fn poll_next(
-        self: Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        std::task::Poll::Pending
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Pending
     }
 }
 

@@ -8,6 +8,8 @@ mod common;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
+mod owned;
+#[cfg(test)]
 mod pool;
 #[cfg(test)]
 mod proxy;

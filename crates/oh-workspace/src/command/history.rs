@@ -162,16 +162,19 @@ impl Workspace {
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn history_events<I: Into<String>>(
+    pub fn history_events<I: Into<String>>(
         &self,
         ids: impl IntoIterator<Item = I>,
-    ) -> Result<Vec<Option<BashEvent>>> {
+    ) -> Request<Vec<Option<BashEvent>>> {
         let batch = BatchEvents::new(ids).scope(self.scope());
-        let found = self.client().call(&batch).await;
-        let mut found =
-            found.map_err(|error| Error::transport("cannot read the command history", error))?;
-        found.iter_mut().flatten().for_each(unmark);
-        Ok(found)
+        let asked = self.client().call(batch);
+        Request::new(async move {
+            let found = asked.await;
+            let mut found = found
+                .map_err(|error| Error::transport("cannot read the command history", error))?;
+            found.iter_mut().flatten().for_each(unmark);
+            Ok(found)
+        })
     }
 
     /// Clears the history, and returns how many events it contained. The output of running commands

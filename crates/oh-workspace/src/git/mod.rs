@@ -331,24 +331,24 @@ impl Workspace {
     /// token, [`InvalidInput`](crate::ErrorKind::InvalidInput) for a provider that the server does
     /// not support or an invalid page, [`Server`](crate::ErrorKind::Server) if the provider cannot
     /// be reached.
-    pub async fn search_repositories(
-        &self,
-        search: SearchRepositories,
-    ) -> Result<GitRepositoryPage> {
-        let found = self.client().call(&search).await;
-        found.map_err(|error| {
-            let theirs = (error.detail()).is_some_and(|detail| detail.contains("search failed"));
-            let (kind, context) = match error.status().map(|status| status.as_u16()) {
-                // The server forwards the provider's status, which must not look like a rejected
-                // session key.
-                Some(401 | 403) if theirs => (
-                    ErrorKind::PermissionDenied,
-                    "the provider rejected the token that is stored on the server",
-                ),
-                Some(400) if !theirs => (ErrorKind::InvalidInput, "invalid repository search"),
-                _ => return Error::transport("cannot search for repositories", error),
-            };
-            Error::new(kind, context).with_source(error)
-        })
+    pub fn search_repositories(&self, search: SearchRepositories) -> Request<GitRepositoryPage> {
+        let asked = self.client().call(search);
+        Request::new(async move { asked.await.map_err(not_searched) })
     }
+}
+
+/// Returns the error of a failed search for repositories.
+fn not_searched(error: oh_transport::Error) -> Error {
+    let theirs = (error.detail()).is_some_and(|detail| detail.contains("search failed"));
+    let (kind, context) = match error.status().map(|status| status.as_u16()) {
+        // The server forwards the provider's status, which must not look like a rejected session
+        // key.
+        Some(401 | 403) if theirs => (
+            ErrorKind::PermissionDenied,
+            "the provider rejected the token that is stored on the server",
+        ),
+        Some(400) if !theirs => (ErrorKind::InvalidInput, "invalid repository search"),
+        _ => return Error::transport("cannot search for repositories", error),
+    };
+    Error::new(kind, context).with_source(error)
 }

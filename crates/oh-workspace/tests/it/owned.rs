@@ -3,7 +3,7 @@
 use std::future::IntoFuture;
 
 use bytes::Bytes;
-use oh_protocol::calls::{files::ArchiveFormat, skills::LoadSkills};
+use oh_protocol::calls::{files::ArchiveFormat, git::SearchRepositories, skills::LoadSkills};
 use oh_testkit::Mock;
 use oh_workspace::{Workspace, WorkspaceExt};
 
@@ -26,6 +26,7 @@ async fn every_operation_can_be_moved_into_a_task_and_sends_nothing_before() {
     spawns(mock.client().workspace("/w").execute("ls"));
     spawns(workspace.command("1"));
     spawns(workspace.clear_history());
+    spawns(workspace.history_events(["1"]));
     spawns(workspace.history().page());
     spawns(workspace.upload("a").from_bytes("b"));
     spawns(workspace.upload("a").from_path("b"));
@@ -53,6 +54,8 @@ async fn every_operation_can_be_moved_into_a_task_and_sends_nothing_before() {
     spawns(git.commit_changes("a"));
     spawns(git.is_repository());
     spawns(git.patch().text());
+    spawns(workspace.search_repositories(SearchRepositories::new("github")));
+    spawns(workspace.alive());
     spawns(workspace.server_info());
     spawns(workspace.vscode_url(Some("https://example.com")));
     spawns(workspace.vscode_status());

@@ -3,11 +3,7 @@
 mod setters;
 mod tools;
 
-use std::{
-    fmt,
-    future::{Future, IntoFuture},
-    pin::Pin,
-};
+use std::{fmt, future::IntoFuture};
 
 use oh_protocol::{
     ConversationId, Event,
@@ -17,7 +13,7 @@ use oh_protocol::{
 use oh_transport::{Client, WorkspaceHandle};
 
 use crate::{
-    Conversation, Cursor, Error, ErrorKind, Origin, Result,
+    Conversation, Cursor, Error, ErrorKind, Origin, Request, Result,
     conversation::origin::differences,
     mirror::answered::Answered,
     ops::secrets::own_key,
@@ -260,10 +256,10 @@ impl Plan {
 
 impl IntoFuture for ConversationBuilder {
     type Output = Result<Conversation>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+    type IntoFuture = Request<Conversation>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.start())
+        Request::new(self.start())
     }
 }
 

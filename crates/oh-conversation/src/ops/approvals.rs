@@ -278,15 +278,15 @@ impl Approvals {
     ///
     /// # Errors
     ///
-    /// Returns an error if the request fails. If the server rejects the policy, the previous policy
-    /// stays; after any other failure the new policy is set again before the next run.
-    ///
-    /// A policy that may ask is not set again while a goal is in progress: a run or an approval
-    /// then fails with [`ErrorKind::Conflict`].
-    ///
-    /// Returns
-    /// [`ErrorKind::Conflict`] for a policy that may ask while a [goal](crate::Goals) is in
-    /// progress: the server would execute the actions in the goal's next round, without approval.
+    /// - [`ErrorKind::Conflict`] for a policy that may ask while a [goal](crate::Goals) is in
+    ///   progress: the server would execute the actions in the goal's next round, without approval.
+    ///   Nothing was sent.
+    /// - [`ErrorKind::Timeout`] if the log cannot be searched for a goal in time. Nothing was sent.
+    /// - [`ErrorKind::Validation`] or [`ErrorKind::Unauthorized`] if the server rejects the
+    ///   request. The previous policy stays.
+    /// - Other kinds if the request fails. The new policy is set again before the next run. A
+    ///   policy that may ask is not set again while a goal is in progress: a run or an approval
+    ///   then fails with [`ErrorKind::Conflict`].
     ///
     /// # Cancel safety
     ///

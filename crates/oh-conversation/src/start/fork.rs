@@ -60,13 +60,16 @@ impl Conversation {
 ///
 /// # Errors
 ///
-/// Returns [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the log does not have the event
-/// to copy up to, and [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if the id is taken.
-/// Returns [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), and makes no copy, if the newest
-/// event of the original cannot be read in time.
-/// Returns [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous) if the response was lost and the
-/// server does not show whether the copy was made. In this case, and if the copy was made and a
-/// later step fails, the error's [`conversation_id`](crate::Error::conversation_id) is the copy's.
+/// - [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if the newest event of the original cannot
+///   be read in time. No copy was made.
+/// - [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the log does not have the event to copy
+///   up to.
+/// - [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if the id is taken.
+/// - [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous) if the response was lost and the server
+///   does not show whether the copy was made. The error's
+///   [`conversation_id`](crate::Error::conversation_id) is the copy's.
+/// - Other kinds if a request fails. If the copy was made and a later step fails, the message says
+///   so, and the error's [`conversation_id`](crate::Error::conversation_id) is the copy's.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is copied until it is awaited"]
 pub struct ForkConversation {

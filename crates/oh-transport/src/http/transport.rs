@@ -16,11 +16,13 @@ pub trait HttpTransport: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Return [`ErrorKind::Connect`](crate::ErrorKind::Connect) only if the server cannot have seen
-    /// the request and a new attempt may succeed: the client retries every call after this error.
-    /// Return [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) or
-    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if the server may have acted and a new
-    /// attempt may succeed: the client retries only calls that may be repeated. Any other error is
-    /// final.
+    /// The kind decides whether the client repeats a call. Return
+    ///
+    /// - [`ErrorKind::Connect`](crate::ErrorKind::Connect) only if the server cannot have seen the
+    ///   request and a new attempt may succeed. The client repeats every call.
+    /// - [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) or
+    ///   [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if the server may have acted and a new
+    ///   attempt may succeed. The client repeats only calls that may be repeated.
+    /// - Any other kind if a new attempt cannot succeed. The client does not repeat the call.
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>>;
 }

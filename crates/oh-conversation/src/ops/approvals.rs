@@ -240,10 +240,15 @@ impl Approvals {
     /// Returns the policy in effect, as last reported by the server; `None` before the first
     /// report.
     pub fn policy(&self) -> Option<ConfirmationPolicy> {
-        let held = self.conversation.mirror().read();
-        // Without a snapshot, the state is the one that the server had before the replay.
-        let newer = held.snapshot.as_ref().and_then(|_| held.newer_policy());
-        let policy = newer.or_else(|| held.state.get("confirmation_policy"))?;
+        let policy = {
+            let held = self.conversation.mirror().read();
+            // Without a snapshot, the state is the one that the server had before the replay.
+            let newer = held.snapshot.as_ref().and_then(|_| held.newer_policy());
+            newer
+                .or_else(|| held.state.get("confirmation_policy"))?
+                .clone()
+        };
+        // Decoded after the lock is released: the value has any size.
         policy.decode().ok()
     }
 

@@ -1,5 +1,5 @@
-//! Scenes on the real server in which something ends: a closed handle, a replaced log, sockets that
-//! fall silent, and a killed server that is not restarted.
+//! Scenes on the real server in which something ends: a closed handle, a replaced or deleted log,
+//! sockets that fall silent, and a killed server that is not restarted.
 
 use std::{
     future::IntoFuture,
@@ -19,8 +19,10 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use super::{
+    approvals::always,
     live::{LONG, agent, log, reads},
-    stage::{Scene, Stage, ends, never, running, until},
+    policies::POLICY,
+    stage::{Scene, Stage, act, asks, ends, never, running, runs, until, within},
 };
 
 /// A command that waits until the directory contains the file `go`.
@@ -96,6 +98,34 @@ pub(crate) async fn another_log_under_the_id(stage: &Stage) {
     assert_eq!(scene.sent(id), ["run"]);
     assert!(ends(running(&again)).await.is_finished());
     again.delete().await.unwrap();
+}
+
+/// A process deletes a conversation, and creates another one with its id. Nothing of the first one
+/// applies to the second: neither its run, nor its policy that never asks.
+pub(crate) async fn a_reused_id(stage: &Stage) {
+    let script = Script::new().step(act("a")).finish("Done.");
+    let script = script.step(act("b")).finish("Done.");
+    let scene = Scene::start(stage, "reused", never(), script).await;
+    let old = &scene.near;
+    old.approvals().set_policy(never()).await.unwrap();
+    old.send("Go.").await.unwrap();
+    assert!(runs(old).await.is_finished());
+    scene.shows(&["run"], &["a"]).await;
+    let deleted = within("a deletion", old.clone().delete()).await;
+    deleted.unwrap();
+    let directory = scene.directory.display().to_string();
+    let workspace = scene.client().workspace(directory);
+    let new = Conversation::builder(&workspace, agent(&scene.model)).id(old.id());
+    let new = new.confirmation_policy(always()).ambiguous_after(LONG);
+    let new = within("a start", new.start().into_future()).await.unwrap();
+    new.send("Go.").await.unwrap();
+    // No run is in progress.
+    let joined = within("no run", new.join().into_future()).await.unwrap();
+    assert_eq!(joined.status(), RunStatus::Idle, "{joined}");
+    asks(&new).await;
+    assert_eq!(scene.proxy.requests_to("POST", POLICY).len(), 1);
+    assert_eq!(scene.sent(old.id()), ["run", "run"]);
+    assert_eq!(scene.ran(), ["a"]);
 }
 
 /// A sandbox that was paused and moved leaves sockets that are open but silent.

@@ -1,6 +1,7 @@
 //! Conversations on the real server.
 
 mod approvals;
+mod copies;
 mod crowd;
 mod ends;
 mod invariant;
@@ -11,6 +12,7 @@ mod odd;
 mod older;
 mod policies;
 mod requests;
+mod restarts;
 mod stage;
 mod steps;
 mod unclear;

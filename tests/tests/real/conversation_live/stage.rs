@@ -1,15 +1,16 @@
-//! The stage of the scenes in `approvals`, `ends`, `limits`, `links`, `odd`, `older`, `policies`,
-//! `steps` and `unclear`: one real server for all scenes. The proxy records the requests of a
+//! The stage of the scenes in `approvals`, `copies`, `ends`, `limits`, `links`, `odd`, `older`,
+//! `policies`, `steps` and `unclear`: one real server for all scenes. The proxy records the requests of a
 //! program. The commands write a file that shows what was executed.
 
 use std::{
     cell::Cell, collections::HashMap, fmt::Write as _, fs, future::IntoFuture as _,
-    panic::Location, path::PathBuf, sync::Arc, time::Duration,
+    panic::Location, path::PathBuf, process::Command, sync::Arc, time::Duration,
 };
 
 use openhands::{
     Client, Conversation, LocalServer, RunOutcome, RunStatus, WorkspaceExt,
     conversation::{ConversationBuilder, ErrorKind, PendingAction},
+    process::{RestartPolicy, Status},
     protocol::{ConversationId, calls, config::ConfirmationPolicy},
     testkit::{Proxy, Script, ScriptedModel, Step, fake::Seen},
 };
@@ -22,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    approvals, ends as endings, limits, links,
+    approvals, copies, ends as endings, limits, links,
     live::{LONG, agent, events},
     odd, older, policies, steps, unclear,
 };
@@ -51,12 +52,32 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn start(home: &TempDir) -> Self {
+        Self::start_with(home, RestartPolicy::never()).await
+    }
+
+    /// Starts a server that can be [restarted](Self::restart).
+    pub(crate) async fn restarting(home: &TempDir) -> Self {
+        Self::start_with(home, RestartPolicy::on_failure(3)).await
+    }
+
+    async fn start_with(home: &TempDir, restart: RestartPolicy) -> Self {
         // Some scenes have more than one conversation.
         let server = openhands_tests::server(home).env("OH_MAX_CONCURRENT_RUNS", "40");
         Self {
-            server: server.start().await.unwrap(),
+            server: server.restart(restart).start().await.unwrap(),
             places: Semaphore::new(AT_ONCE),
         }
+    }
+
+    /// Kills the server, and waits until its supervisor has started it again.
+    pub(crate) async fn restart(&self) {
+        let pid = self.server.pid();
+        let mut kill = Command::new("kill");
+        let killed = kill.args(["-9", &pid.to_string()]).status();
+        assert!(killed.unwrap().success());
+        let mut status = self.server.status();
+        let back = status.wait_for(|status| *status == Status::Ready && self.server.pid() != pid);
+        within("a restart", back).await.unwrap();
     }
 
     pub(crate) async fn end(self) {
@@ -385,6 +406,7 @@ async fn no_unapproved_action_is_executed_and_links_keep_their_promises() {
         endings:
             closing_during_a_run,
             another_log_under_the_id,
+            a_reused_id,
             sockets_that_fall_silent;
         limits:
             a_budget_ends_a_run,
@@ -411,15 +433,23 @@ async fn no_unapproved_action_is_executed_and_links_keep_their_promises() {
             a_policy_that_was_forgotten,
             a_policy_without_an_answer,
             a_policy_whose_caller_has_left,
-            a_policy_across_two_reconnects;
+            a_policy_across_two_reconnects,
+            a_newer_policy_of_another_program,
+            a_policy_and_a_goal,
+            a_run_without_a_response;
         steps:
             condensing_approves_nothing,
             children_without_the_policy_of_their_parent;
+        copies:
+            a_policy_that_has_not_arrived,
+            a_fork_without_its_settings,
+            client_tools_of_a_child;
         unclear:
             a_gateway_that_gives_up,
             a_gateway_that_gives_up_on_everything,
             a_gateway_that_gives_up_on_new_conversations,
             a_gateway_that_gives_up_on_a_goal,
+            a_gateway_that_gives_up_on_a_navigation,
             a_gateway_that_gives_up_on_a_result,
             a_result_that_is_always_rejected,
             a_budget_whose_interrupts_fail,

@@ -13,11 +13,11 @@ use std::{
 use openhands::{
     Conversation, RunStatus, WorkspaceExt,
     conversation::{ClientTool, ConversationBuilder, Error, ErrorKind},
-    protocol::{ConversationId, config::ConfirmationPolicy},
+    protocol::{ConversationId, calls::conversations::Get, config::ConfirmationPolicy},
     testkit::{Fault, Script, Step, fake::Seen},
 };
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{
     live::{LONG, agent, events},
@@ -27,10 +27,11 @@ use super::{
     },
 };
 
-const EVENTS: &str = "/api/conversations/{id}/events";
+pub(crate) const EVENTS: &str = "/api/conversations/{id}/events";
 const FORK: &str = "/api/conversations/{id}/fork";
-const GOAL: &str = "/api/conversations/{id}/goal";
+pub(crate) const GOAL: &str = "/api/conversations/{id}/goal";
 const INTERRUPT: &str = "/api/conversations/{id}/interrupt";
+const NAVIGATE: &str = "/api/conversations/{id}/navigate";
 const START: &str = "/api/conversations";
 
 fn always() -> ConfirmationPolicy {
@@ -44,7 +45,7 @@ fn gives_up(scene: &Scene, route: &str, status: u16) {
 }
 
 /// Returns the requests to a route whose body contains this text.
-fn with(scene: &Scene, route: &str, text: &str) -> Vec<Seen> {
+pub(crate) fn with(scene: &Scene, route: &str, text: &str) -> Vec<Seen> {
     let mut seen = scene.proxy.requests_to("POST", route);
     seen.retain(|seen| seen.json().to_string().contains(text));
     seen
@@ -206,8 +207,44 @@ pub(crate) async fn a_gateway_that_gives_up_on_a_goal(stage: &Stage) {
     scene.shows(&["goal"], &["a"]).await;
 }
 
+/// A navigation that the server has executed is not repeated after another program has navigated.
+pub(crate) async fn a_gateway_that_gives_up_on_a_navigation(stage: &Stage) {
+    let script = Script::new().step(act("a")).finish("Done.");
+    let scene = Scene::start(stage, "unclear-head", always(), script).await;
+    let (near, other) = (&scene.near, &scene.other);
+    near.send("Go.").await.unwrap();
+    let pending = asks(near).await;
+    let events = near.events();
+    let message = events.of_kind("MessageEvent").next().unwrap();
+    gives_up(&scene, NAVIGATE, 504);
+    let held = Fault::hold_answer().on(NAVIGATE).named("held");
+    scene.proxy.inject(held);
+    let going = tokio::spawn(near.branches().navigate(message.id()));
+    let moved = async {
+        loop {
+            let info = other.client().call(&Get::new(near.id())).await.unwrap();
+            let head = info.state().get("leaf_event_id").cloned();
+            if head.is_some_and(|head| head.to_value() == message.id()) {
+                return;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within("a navigation", moved).await;
+    // Another program navigates back.
+    other.branches().navigate(pending[0].id()).await.unwrap();
+    scene.proxy.lift("held");
+    let gone = within("a navigation", going).await.unwrap();
+    fails(gone, ErrorKind::Ambiguous);
+    assert_eq!(scene.proxy.requests_to("POST", NAVIGATE).len(), 1);
+    assert_eq!(asks(other).await, pending);
+    other.approvals().approve(&pending).await.unwrap();
+    assert!(runs(other).await.is_finished());
+    scene.shows(&["run"], &["a"]).await;
+}
+
 /// A tool of the client whose results are counted.
-fn counted(name: &str) -> (ClientTool, Arc<AtomicUsize>) {
+pub(crate) fn counted(name: &str) -> (ClientTool, Arc<AtomicUsize>) {
     let called = Arc::new(AtomicUsize::new(0));
     let counter = called.clone();
     let tool = ClientTool::new(name, "Asks the user.", move |_| {

@@ -53,7 +53,7 @@ async fn promises(version: &str) {
     }
     script = script
         .step(Step::text("All done, word by word."))
-        .call("terminal", json!({"command": "sleep 60"}))
+        .call("terminal", json!({"command": "touch sleeping; sleep 300"}))
         .finish("Woken.");
     let model = ScriptedModel::start(script).await.unwrap();
     let home = openhands_tests::home();
@@ -143,7 +143,12 @@ async fn promises(version: &str) {
     });
     let mut events = second.subscribe(Cursor::Now);
     while next(&mut events).await.unwrap().unwrap().kind() != "ActionEvent" {}
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let sleeps = async {
+        while !server.workspace_dir().join("sleeping").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LONG, sleeps).await.unwrap();
     let pid = server.pid();
     let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();
     assert!(killed.unwrap().success());

@@ -345,7 +345,8 @@ pub(crate) async fn a_branch_that_was_left(stage: &Stage) {
 pub(crate) async fn a_slow_link(stage: &Stage) {
     let script = Script::new().step(act("a")).finish("Done.");
     let scene = Scene::start(stage, "slow", never(), script).await;
-    let late = Fault::drip(Duration::from_secs(20)).on(SOCKETS);
+    // Less than the time after which a silent link is checked.
+    let late = Fault::drip(Duration::from_secs(40)).on(SOCKETS);
     scene.proxy.inject(late);
     scene.other.approvals().set_policy(always()).await.unwrap();
     scene.other.send("Go.").await.unwrap();

@@ -14,6 +14,8 @@ use openhands::{
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::stage::until;
+
 /// A duration longer than any operation takes on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 
@@ -186,10 +188,10 @@ async fn approvals_survive_a_kill_during_a_run() {
         .call("terminal", json!({"command": "touch rejected"}))
         .call("terminal", json!({"command": "touch approved"}))
         .finish("Approved.")
-        .call("terminal", json!({"command": "sleep 60"}))
+        .call("terminal", json!({"command": "touch sleeping; sleep 300"}))
         .finish("Slept on.");
     let other = Script::new()
-        .call("terminal", json!({"command": "sleep 60"}))
+        .call("terminal", json!({"command": "touch other; sleep 300"}))
         .finish("Woken.");
     let model = ScriptedModel::builder()
         .script(script)
@@ -264,12 +266,9 @@ async fn approvals_survive_a_kill_during_a_run() {
         let conversation = conversation.clone();
         tokio::spawn(async move { conversation.run().await })
     });
-    let mut actions = 0;
-    while actions < 1 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        actions = other.events().of_kind("ActionEvent").count();
-    }
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let sleep = || ["sleeping", "other"].map(|name| directory.join(name).exists());
+    until(|| sleep() == [true; 2]).await;
+    until(|| other.events().of_kind("ActionEvent").next().is_some()).await;
     let pid = server.pid();
     let killed = Command::new("kill")
         .args(["-9", &pid.to_string()])

@@ -5,7 +5,7 @@ use std::time::Duration;
 use openhands::{
     Conversation, RunStatus,
     conversation::{Bulk, ErrorKind},
-    testkit::{Script, Step},
+    testkit::{Gate, Script, Step},
 };
 use tokio::time::timeout;
 
@@ -68,9 +68,9 @@ async fn a_full_server_is_awaited_and_a_failure_ends_no_other_conversation() {
     assert_eq!(outcomes, expected);
 
     // Without `Bulk`, each rejection is an error that explains what to do.
-    let long =
-        model(Script::new().forever(|s| s.step(Step::text("Long.").delay(Duration::from_secs(6)))))
-            .await;
+    let gate = Gate::new();
+    let long = Script::new().forever(|s| s.step(Step::text("Long.").hold(&gate)));
+    let long = model(long).await;
     let quick = says("Quick.").await;
     let third = started(&server, &quick).await;
     let first = started(&server, &long).await;
@@ -89,6 +89,7 @@ async fn a_full_server_is_awaited_and_a_failure_ends_no_other_conversation() {
         .start()
         .await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::RateLimited);
+    gate.open();
     for conversation in [&first, &second] {
         let ended = timeout(LONG, conversation.join()).await.unwrap().unwrap();
         assert!(ended.is_finished(), "{ended}");

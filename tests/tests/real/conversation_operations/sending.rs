@@ -245,8 +245,14 @@ pub(super) async fn an_interrupt_ends_one_run_and_not_the_next(server: &LocalSer
 }
 
 pub(super) async fn a_pause_lets_the_step_end_and_a_run_goes_on(server: &LocalServer) {
+    let place = tempfile::tempdir().unwrap();
+    let paused = place.path().join("paused");
+    let command = format!(
+        "while [ ! -e '{}' ]; do sleep 0.05; done; echo slept",
+        paused.display()
+    );
     let script = Script::new()
-        .call("terminal", json!({"command": "sleep 2; echo slept"}))
+        .call("terminal", json!({ "command": command }))
         .text("Awake.");
     let model = model(script).await;
     let conversation = started(server, &model).await;
@@ -258,6 +264,7 @@ pub(super) async fn a_pause_lets_the_step_end_and_a_run_goes_on(server: &LocalSe
     });
     while next(&mut events).await.unwrap().unwrap().kind() != "ActionEvent" {}
     conversation.pause().await.unwrap();
+    std::fs::write(paused, "").unwrap();
     // The server sends the paused state at once, while the tool is still running. The run ends when
     // it sends the state again.
     let ended = timeout(LONG, running).await.unwrap().unwrap().unwrap();

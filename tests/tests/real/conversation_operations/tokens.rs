@@ -6,7 +6,7 @@ use openhands::{
     Agent, Conversation, LocalServer, RunOutcome,
     conversation::{Result, Token, TokenStream},
     protocol::config::AcpAgent,
-    testkit::{Script, ScriptedModel, Step},
+    testkit::{Gate, Script, ScriptedModel, Step},
 };
 use tokio::{
     task::JoinHandle,
@@ -79,9 +79,11 @@ fn runs(conversation: &Conversation) -> JoinHandle<Result<RunOutcome>> {
 }
 
 pub(super) async fn text_is_seen_as_it_is_written(server: &LocalServer) {
+    let gate = Gate::new();
+    let step = Step::text(WORDS).think("Let me see.").drip(DRIP);
     let script = Script::new()
         .step(Step::text("First.").think("Hm, hm."))
-        .step(Step::text(WORDS).think("Let me see.").drip(DRIP));
+        .step(step.hold(&gate));
     let model = model(script).await;
     let agent = Agent::default_preset(llm(&model).stream(true)).cli_mode(true);
     let conversation = Conversation::builder(&workspace(server), agent)
@@ -94,14 +96,20 @@ pub(super) async fn text_is_seen_as_it_is_written(server: &LocalServer) {
     let first = typed(&mut tokens, &said(&conversation)).await;
     assert_eq!(first.text.values().next().unwrap(), "First.");
     assert_eq!(first.reasoning.values().next().unwrap(), "Hm, hm.");
-    // A client that attaches while the text is being written sees everything written from then on.
+    // A client that attaches during the request sees everything written from then on.
     conversation.send("Count.").await.unwrap();
     let running = runs(&conversation);
     asked(&model, 2, &running).await;
+    // On an older server, a client can only attach after the answer is complete. A newer one must
+    // not complete the answer before.
+    if is_old(server).await {
+        gate.open();
+    }
     let late = Conversation::attach(server.client(), conversation.id())
         .await
         .unwrap();
     let mut late_tokens = late.tokens();
+    gate.open();
     let ended = timeout(LONG, running).await.unwrap().unwrap().unwrap();
     assert!(ended.is_finished(), "{ended}");
     let event = said(&conversation);
@@ -110,7 +118,6 @@ pub(super) async fn text_is_seen_as_it_is_written(server: &LocalServer) {
     assert_eq!(second.reasoning.values().next().unwrap(), "Let me see.");
     let later = typed(&mut late_tokens, &event).await;
     let rest = later.text.values().next();
-    // On an older server, a client can only attach after the answer is complete.
     assert!(rest.is_some() || is_old(server).await, "{later:?}");
     assert!(rest.is_none_or(|rest| WORDS.ends_with(rest)), "{rest:?}");
     assert_eq!(second.item, later.item);

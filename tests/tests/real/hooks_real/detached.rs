@@ -67,12 +67,12 @@ pub(crate) async fn detached_hooks_run_and_cannot_deny(server: &LocalServer) {
     let hooks = HookConfig::new()
         .pre_tool_use(
             Hook::command(line)
-                .timeout(Duration::from_secs(20))
+                .timeout(Duration::from_secs(60))
                 .detached(),
         )
         .stop(
             Hook::command(line)
-                .timeout(Duration::from_secs(20))
+                .timeout(Duration::from_secs(60))
                 .detached(),
         );
     let model = model(Script::new().finish("Done.")).await;

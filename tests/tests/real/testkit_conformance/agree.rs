@@ -47,7 +47,7 @@ fn script(name: &str, work: &str, asked: &Gate) -> Script {
             )
             .finish("Fixed."),
         "steering" => Script::new().text("All done."),
-        "interrupting" => Script::new().step(Step::text("late").delay(Duration::from_secs(600))),
+        "interrupting" => Script::new().step(Step::text("late").hold(asked)),
         "approval" => Script::new()
             .repeat(2, |s| s.call("terminal", json!({"command": "true"})))
             .finish("Done."),
@@ -86,11 +86,11 @@ fn script(name: &str, work: &str, asked: &Gate) -> Script {
             Script::new().call("terminal", json!({"command": "true"})).finish("Done.")
         }
         "paused" => Script::new()
-            .step(Step::call("think", json!({"thought": "hm"})).delay(Duration::from_secs(3)))
+            .step(Step::call("think", json!({"thought": "hm"})).hold(asked))
             .finish("Done."),
         "streamed" => Script::new().text("Once upon a time there was a server, and it streamed."),
         "interrupted tool" => Script::new()
-            .call("terminal", json!({"command": "sleep 300"}))
+            .call("terminal", json!({"command": "touch begun; sleep 300"}))
             .text("Well then."),
         "silent tool" => Script::new()
             .call("terminal", json!({"command": "sleep 8"}))
@@ -263,8 +263,8 @@ pub(crate) async fn on_the_fake(name: &str) -> (String, Vec<Seen>) {
         .tool("terminal", |arguments| {
             let line = arguments["command"].as_str().unwrap_or_default();
             let seconds = line
-                .strip_prefix("sleep ")
-                .map_or(0, |s| s.parse().unwrap());
+                .split_once("sleep ")
+                .map_or(0, |(_, seconds)| seconds.parse().unwrap());
             let after = Duration::from_secs(seconds);
             Observation::text("").field("exit_code", 0).after(after)
         })

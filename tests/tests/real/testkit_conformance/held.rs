@@ -123,13 +123,12 @@ pub(crate) async fn sockets(side: &mut Side) {
             assert!(open.len() < 200, "no end of sockets");
             let mut socket = side.socket(&path(open.len())).await;
             // The sockets for commands receive a command; the others receive the state.
-            if what == "commands" {
-                let run = "/api/bash/execute_bash_command";
-                side.ask("POST", run, json!({"command": "true", "timeout": 20}))
-                    .await;
-            }
-            match next(&mut socket).await {
-                Ok(_) => open.push(socket),
+            let first = match what {
+                "commands" => side.subscribed(&mut socket).await,
+                _ => next(&mut socket).await.map(drop),
+            };
+            match first {
+                Ok(()) => open.push(socket),
                 Err(end) => break end,
             }
         };

@@ -121,11 +121,12 @@ pub(crate) async fn paused(side: &mut Side) {
     }
     side.say(&id, "slowly", true).await;
     // The model request is in progress now.
-    tokio::time::sleep(std::time::Duration::from_millis(800)).await;
+    side.asked.arrived(1).await;
     side.check("POST", &format!("{path}/pause"), Value::Null)
         .await;
     side.check("POST", &format!("{path}/run"), Value::Null)
         .await;
+    side.asked.open();
     let mut frames = Vec::new();
     while frames
         .iter()
@@ -210,7 +211,7 @@ pub(crate) async fn interrupted_tool(side: &mut Side) {
     let path = format!("/api/conversations/{id}");
     side.say(&id, "sleep", true).await;
     side.logged(&id, "ActionEvent", 1).await;
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    side.has_begun().await;
     side.check("POST", &format!("{path}/interrupt"), Value::Null)
         .await;
     side.until(&id, "paused").await;

@@ -1,7 +1,5 @@
 //! The scenarios, which are the same for both servers.
 
-use std::time::Duration;
-
 use openhands::transport::Client;
 use serde_json::{Value, json};
 
@@ -320,7 +318,7 @@ pub(crate) async fn interrupting(side: &mut Side) {
     let running = next(&mut socket).await.unwrap();
     side.note(story(&[running]).join("\n"));
     // The model request is in progress now.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    side.asked.arrived(1).await;
     side.check("POST", &format!("{path}/run"), Value::Null)
         .await;
     side.check("POST", &format!("{path}/interrupt"), Value::Null)
@@ -372,8 +370,7 @@ pub(crate) async fn failures(side: &mut Side) {
 /// one.
 pub(crate) async fn commands(side: &mut Side) {
     let mut socket = side.socket("/sockets/bash-events").await;
-    // Nothing reports when the socket is subscribed, and a test command would change the record.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    side.subscribed(&mut socket).await.unwrap();
     for line in [
         "echo out; echo err >&2; exit 3",
         "true",

@@ -1,6 +1,6 @@
 //! A server under comparison: sends requests and records everything that must agree.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, path::Path, time::Duration};
 
 use openhands::{
     protocol::{Answer, Call, Operation, Repeat, Request},
@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 /// Timeout. The slowest operation is the first message, which builds the agent.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long a socket may take to deliver an event before another command is executed.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Any request, with any response.
 struct Raw {
@@ -174,6 +176,41 @@ impl Side {
         };
         let reached = tokio::time::timeout(LIMIT, reached).await;
         reached.unwrap_or_else(|_| panic!("never {count} such events"));
+    }
+
+    /// Waits until a socket of commands is subscribed, which nothing reports: executes commands until
+    /// the socket has delivered the output of one. Nothing is recorded.
+    pub(crate) async fn subscribed(&self, socket: &mut Socket) -> Result<(), String> {
+        let run = "/api/bash/execute_bash_command";
+        loop {
+            let command = json!({"command": "true", "timeout": 20});
+            let (_, output) = self.ask("POST", run, command).await;
+            let delivered = async {
+                loop {
+                    let event = next(socket).await?;
+                    let of_it = event["command_id"] == output["command_id"];
+                    if of_it && event["kind"] == "BashOutput" {
+                        return Ok(());
+                    }
+                }
+            };
+            if let Ok(delivered) = tokio::time::timeout(SOON, delivered).await {
+                return delivered;
+            }
+        }
+    }
+
+    /// Waits until a command of the agent has created the file `begun`. The fake server creates
+    /// none, and executes an action as soon as it is logged.
+    pub(crate) async fn has_begun(&self) {
+        let work = Path::new(&self.work);
+        let begun = async {
+            while work.exists() && !work.join("begun").exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let begun = tokio::time::timeout(LIMIT, begun).await;
+        begun.expect("a command in time");
     }
 
     /// Waits until no more events are added to the log.

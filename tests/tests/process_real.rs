@@ -22,6 +22,8 @@ use openhands::{
 };
 
 const ROLE: &str = "OH_TEST_OWNER";
+/// A duration longer than any operation takes on a busy machine.
+const LONG: Duration = Duration::from_secs(120);
 
 /// Starts sleepers in a new session, as a detached daemon, and under tmux.
 const SLEEPERS: &str = "setsid sleep 6001 >/dev/null 2>&1 & \
@@ -40,6 +42,15 @@ fn running(tag: &str) -> Vec<u32> {
         holds("environ") || holds("cmdline")
     })
     .collect()
+}
+
+/// Waits for a state of other processes that is reached soon.
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < LONG, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn owner(tag: &str) {
@@ -95,24 +106,15 @@ fn pitfall_24_a_killed_owner_leaves_neither_server_nor_terminals() {
         pids.retain(|pid| !me.contains(pid));
         pids
     };
-    assert!(
-        left().len() >= 5,
-        "keeper, server and three sleepers: {:?}",
-        left()
-    );
+    // The command returns before the sleepers have been executed.
+    eventually("keeper, server and three sleepers", || left().len() >= 5);
 
     child.kill().unwrap();
     child.wait().unwrap();
 
-    let begun = Instant::now();
-    while !left().is_empty() || Path::new(state).exists() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(30),
-            "left: {:?}",
-            left()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    eventually("nothing is left", || {
+        left().is_empty() && !Path::new(state).exists()
+    });
 }
 
 #[tokio::test]
@@ -201,8 +203,8 @@ async fn several_cycles_leave_no_process_no_descriptor_and_no_directory() {
         let line = SLEEPERS.replace("sleep 600", &format!("sleep {tag}"));
         workspace.execute(line).await.unwrap();
         drop(workspace);
-        // The server and three sleepers. The keeper has cleared its variables.
-        assert!(running(&tag).len() >= 4, "{:?}", running(&tag));
+        // The keeper has cleared its variables.
+        eventually("a server and three sleepers", || running(&tag).len() >= 4);
         if cycle % 2 == 0 {
             let report = server.shutdown(Duration::from_secs(30)).await.unwrap();
             assert!(report.success(), "{report}");
@@ -216,7 +218,7 @@ async fn several_cycles_leave_no_process_no_descriptor_and_no_directory() {
         let before = *after_first.get_or_insert((children(), descriptors()));
         let begun = Instant::now();
         while (children(), descriptors()) > before {
-            assert!(begun.elapsed() < Duration::from_secs(20), "cycle {cycle}");
+            assert!(begun.elapsed() < LONG, "cycle {cycle}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -1,7 +1,9 @@
 //! Commands on the real server. All scenarios share one server, because starting it takes long.
 
 use std::{
+    fs,
     future::{IntoFuture, poll_fn},
+    path::Path,
     pin::Pin,
     time::Duration,
 };
@@ -13,8 +15,23 @@ use openhands::{
     workspace::{ErrorKind, OutputChunk},
 };
 
+/// A duration longer than any operation takes on a busy machine.
+const LONG: Duration = Duration::from_secs(120);
+
 async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await
+}
+
+/// Waits until a command has created this file in the directory of the workspace.
+async fn exists(workspace: &Workspace, name: &str) {
+    let file = Path::new(workspace.working_dir()).join(name);
+    let created = async {
+        while !file.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let created = tokio::time::timeout(LONG, created).await;
+    created.unwrap_or_else(|_| panic!("no file {name}"));
 }
 
 #[tokio::test]
@@ -46,7 +63,7 @@ async fn results_are_exact(workspace: &Workspace) {
         .unwrap();
     assert_eq!(output.exit_code(), Some(3));
     assert_eq!((output.stdout(), output.stderr()), ("out\n", "err\n"));
-    assert!(!output.timed_out() && output.duration() < Duration::from_secs(5));
+    assert!(!output.timed_out());
 
     let output = workspace.execute("true").await.unwrap();
     assert_eq!((output.stdout(), output.exit_code()), ("", Some(0)));
@@ -70,25 +87,24 @@ async fn results_are_exact(workspace: &Workspace) {
 }
 
 async fn time_limits_are_kept(workspace: &Workspace) {
-    // The server counts whole seconds: half a second must become neither zero nor one.
+    // The server counts whole seconds: half a second must become neither zero nor one. On a busy
+    // machine the shell may not have written anything within this limit.
     let late = workspace
-        .execute("echo early; sleep 30")
+        .execute("echo early; sleep 300")
         .timeout(Duration::from_millis(500))
         .await
         .unwrap();
     assert!(late.timed_out() && late.exit_code().is_none());
-    assert_eq!(late.stdout(), "early\n");
+    assert!("early\n".starts_with(late.stdout()), "{late:?}");
     assert!(
         late.duration() >= Duration::from_millis(500),
         "{:?}",
         late.duration()
     );
-    // A mock clock is needed to check that the timeout is not rounded up.
-    assert!(late.duration() < Duration::from_secs(25));
 
     // The exit code after the timeout does not matter.
     let handled = workspace
-        .execute("trap 'echo bye; exit 0' TERM; sleep 30 & wait")
+        .execute("trap 'echo bye; exit 0' TERM; sleep 300 & wait")
         .timeout(Duration::from_millis(700))
         .await
         .unwrap();
@@ -97,27 +113,24 @@ async fn time_limits_are_kept(workspace: &Workspace) {
 
     let quick = workspace
         .execute("sleep 0.2; echo done")
-        .timeout(Duration::from_millis(9_500))
+        .timeout(Duration::from_millis(90_500))
         .await
         .unwrap();
     assert_eq!((quick.stdout(), quick.timed_out()), ("done\n", false));
 
-    let late = workspace
-        .execute("echo early; sleep 30")
-        .timeout(Duration::from_secs(1))
-        .await
-        .unwrap();
-    assert!(late.timed_out() && late.duration() < Duration::from_secs(10));
-    assert_eq!(late.stdout(), "early\n");
-
-    // A background child holds the pipe, so the command times out instead of ending.
+    // A limit that leaves the shell enough time to write. In the second case a background child
+    // holds the pipe, so the command times out instead of ending.
+    let limit = Duration::from_secs(5);
+    let late = workspace.execute("echo early; sleep 300").timeout(limit);
     let held = workspace
-        .execute("sleep 30 & echo started")
-        .timeout(Duration::from_millis(1500))
-        .await
-        .unwrap();
-    assert!(held.timed_out(), "{held:?}");
-    assert_eq!(held.stdout(), "started\n");
+        .execute("sleep 300 & echo started")
+        .timeout(limit + Duration::from_millis(500));
+    let (late, held) = tokio::join!(late.into_future(), held.into_future());
+    for (ended, written) in [(late, "early\n"), (held, "started\n")] {
+        let ended = ended.unwrap();
+        assert!(ended.timed_out(), "{ended:?}");
+        assert_eq!(ended.stdout(), written);
+    }
 }
 
 async fn what_cannot_run_is_an_error(workspace: &Workspace) {
@@ -199,14 +212,15 @@ async fn pitfall_19_output_comes_when_the_server_has_it(workspace: &Workspace) {
     let first = next(&mut output).await.unwrap().unwrap();
     assert_eq!(first, OutputChunk::Stdout("first\nlast\n".to_owned()));
     // A million characters are sent at once.
-    let line = "head -c 1500000 /dev/zero | tr '\\0' x; sleep 30";
+    let line = "head -c 1500000 /dev/zero | tr '\\0' x; touch written; sleep 600";
     let command = workspace.execute(line).start().await.unwrap();
     let mut output = command.output();
-    let first = tokio::time::timeout(Duration::from_secs(10), next(&mut output)).await;
+    let first = tokio::time::timeout(LONG, next(&mut output)).await;
     let Some(Ok(OutputChunk::Stdout(first))) = first.unwrap() else {
         panic!("no output")
     };
     assert_eq!(first.len(), 1_048_576);
+    exists(workspace, "written").await;
     command.stop().await.unwrap();
     assert!(
         matches!(next(&mut output).await, Some(Ok(OutputChunk::Stdout(rest))) if rest.len() == 451_424)
@@ -236,58 +250,65 @@ async fn sleeps(workspace: &Workspace, seconds: u32) -> bool {
     workspace.execute(line).await.unwrap().success()
 }
 
+/// Waits until a process that sleeps `seconds` seconds exists, or until none does.
+async fn until_it_sleeps(workspace: &Workspace, seconds: u32, exists: bool) {
+    let changed = async {
+        while sleeps(workspace, seconds).await != exists {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let changed = tokio::time::timeout(LONG, changed).await;
+    changed.unwrap_or_else(|_| panic!("`sleep {seconds}` exists: {}", !exists));
+}
+
+/// Awaits a command until its process runs, and drops the command.
+async fn runs_and_is_dropped(
+    workspace: &Workspace,
+    seconds: u32,
+    command: impl IntoFuture<Output: std::fmt::Debug>,
+) {
+    tokio::select! {
+        ended = command.into_future() => panic!("`sleep {seconds}` has ended: {ended:?}"),
+        () = until_it_sleeps(workspace, seconds, true) => {}
+    }
+}
+
 async fn a_dropped_command_is_stopped(workspace: &Workspace) {
-    let waiting = workspace.execute("exec sleep 7771");
-    let waiting = tokio::time::timeout(Duration::from_millis(400), waiting.into_future());
-    assert!(waiting.await.is_err());
+    runs_and_is_dropped(workspace, 7771, workspace.execute("exec sleep 7771")).await;
     // Dropped while the start request is in progress.
     let at_once = workspace.execute("exec sleep 7772");
     let at_once = tokio::time::timeout(Duration::from_millis(2), at_once.into_future());
     assert!(at_once.await.is_err());
     // A dropped stream also stops the command.
     let mut output = workspace.execute("exec sleep 7774").stream().await.unwrap();
-    let waiting = tokio::time::timeout(Duration::from_millis(400), next(&mut output));
-    assert!(waiting.await.is_err());
+    runs_and_is_dropped(workspace, 7774, next(&mut output)).await;
     drop(output);
     let detached = workspace.execute("exec sleep 7773").detached();
-    let detached = tokio::time::timeout(Duration::from_millis(400), detached.into_future());
-    assert!(detached.await.is_err());
+    runs_and_is_dropped(workspace, 7773, detached).await;
 
-    for _ in 0..50 {
-        if !sleeps(workspace, 7771).await
-            && !sleeps(workspace, 7772).await
-            && !sleeps(workspace, 7774).await
-        {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    for stopped in [7771, 7772, 7774] {
+        until_it_sleeps(workspace, stopped, false).await;
     }
-    assert!(!sleeps(workspace, 7771).await);
-    assert!(!sleeps(workspace, 7772).await);
-    assert!(!sleeps(workspace, 7774).await);
     assert!(sleeps(workspace, 7773).await);
     workspace.execute("pkill -x -f 'sleep 7773'").await.unwrap();
 }
 
 async fn a_command_is_found_again(workspace: &Workspace) {
-    let command = workspace
-        .execute("echo before; sleep 30; echo after")
-        .start()
-        .await
-        .unwrap();
+    let line = "echo before; touch begun; sleep 300; echo after";
+    let command = workspace.execute(line).start().await.unwrap();
     let id = command.id().to_owned();
     drop(command);
     let found = workspace.command(&id).await.unwrap();
     // The id can be written with or without dashes.
     let dashed = format!("{}-{}", &id[..8], &id[8..]);
     assert_eq!(workspace.command(dashed).await.unwrap().id(), id);
-    assert_eq!(found.line(), "echo before; sleep 30; echo after");
+    assert_eq!(found.line(), line);
     let waiting = tokio::spawn({
         let workspace = workspace.clone();
         let id = id.clone();
         async move { workspace.command(id).await.unwrap().wait().await }
     });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    exists(workspace, "begun").await;
     found.stop().await.unwrap();
     let output = waiting.await.unwrap().unwrap();
     assert_eq!(
@@ -376,7 +397,7 @@ async fn the_history_is_searched_and_cleared(workspace: &Workspace) {
     // Clearing the history also removes the output of a running command, which is reported as an
     // error.
     let running = workspace
-        .execute("seq 1 400000; sleep 1; echo end")
+        .execute("seq 1 400000; while [ ! -e cleared ]; do sleep 0.05; done; echo end")
         .start()
         .await
         .unwrap();
@@ -387,6 +408,7 @@ async fn the_history_is_searched_and_cleared(workspace: &Workspace) {
     ));
     drop(output);
     assert!(workspace.clear_history().await.unwrap() > 30);
+    fs::write(Path::new(workspace.working_dir()).join("cleared"), "").unwrap();
     let error = running.wait().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutputLost, "{error}");
     assert!(workspace.history().page().await.unwrap().items.len() <= 2);

@@ -286,8 +286,10 @@ pub(super) async fn a_transfer_that_stands_still_ends(server: &LocalServer) {
     let up = workspace.upload("slow").idle_timeout(idle);
     let error = up.from_bytes(content(30 * MIB)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
-    // A slow transfer is not a stalled one: this takes longer than the timeout and succeeds.
-    proxy.links(|_| Link::new().drip_sent(100_000, Duration::from_millis(50)));
+    // A slow transfer is not a stalled one: this takes longer than the timeout and succeeds. A busy
+    // machine must not stand still for as long as the timeout.
+    let idle = Duration::from_secs(3);
+    proxy.links(|_| Link::new().drip_sent(50_000, Duration::from_millis(100)));
     let up = workspace.upload("slow").idle_timeout(idle);
     assert_eq!(
         up.from_bytes(content(2 * MIB)).await.unwrap(),
@@ -299,9 +301,11 @@ pub(super) async fn a_transfer_that_stands_still_ends(server: &LocalServer) {
     impl std::io::Read for Thinks {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
             self.0 += 1;
-            std::thread::sleep(Duration::from_millis(700));
-            let size = if self.0 == 1 { buffer.len() } else { 0 };
-            Ok(size)
+            if self.0 > 1 {
+                return Ok(0);
+            }
+            std::thread::sleep(Duration::from_millis(3_300));
+            Ok(buffer.len())
         }
     }
     let up = workspace.upload("slow").idle_timeout(idle);

@@ -5,7 +5,10 @@ use std::{
     future::IntoFuture,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,6 +24,8 @@ use tokio::{
 
 use super::{IDENTITY, run};
 
+/// A duration longer than any operation takes on a busy machine.
+const LONG: Duration = Duration::from_secs(120);
 const TOKEN: &str = "canary/of+the-token";
 
 /// Creates a repository with two commits on `main`, a tag and a branch. Returns the first commit.
@@ -96,9 +101,13 @@ pub(super) async fn repositories_are_cloned(workspace: &Workspace, local: &TempD
     assert!(none.context().is_empty());
 }
 
-/// Serves files to clients with the password, as a plain web server. Returns the address and the
-/// received requests.
-async fn web(root: PathBuf, password: &'static str) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+/// Serves files to clients with the password, as a plain web server, once `watched` is true. Returns
+/// the address and the received requests.
+async fn web(
+    root: PathBuf,
+    password: &'static str,
+    watched: Arc<AtomicBool>,
+) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -120,7 +129,10 @@ async fn web(root: PathBuf, password: &'static str) -> (SocketAddr, Arc<Mutex<Ve
                 .unwrap_or("/")
                 .trim_start_matches('/');
             let body = fs::read(root.join(path));
-            tokio::time::sleep(Duration::from_millis(30)).await;
+            // Git has to be seen at work.
+            while request.contains(password) && !watched.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
             let (status, body) = match (request.contains(password), body) {
                 (false, _) => (
                     "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"",
@@ -165,8 +177,9 @@ pub(super) async fn pitfall_25_a_token_is_nowhere_to_be_found(
     .await;
     // base64 of `x-access-token:TOKEN`, as git sends it.
     let basic = "Basic eC1hY2Nlc3MtdG9rZW46Y2FuYXJ5L29mK3RoZS10b2tlbg==";
-    // Slow enough to be observed.
-    let (address, asked) = web(root.path().to_owned(), basic).await;
+    // Waits until git has been observed.
+    let watched = Arc::new(AtomicBool::new(false));
+    let (address, asked) = web(root.path().to_owned(), basic, watched.clone()).await;
     let url = format!("http://{address}/private.git/.git");
     let hidden = || {
         run(
@@ -195,6 +208,7 @@ pub(super) async fn pitfall_25_a_token_is_nowhere_to_be_found(
                 looked += 1;
                 fetching += u32::from(line.windows(11).any(|part| part == b"remote-http"));
             }
+            watched.store(fetching > 0, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
@@ -244,13 +258,13 @@ pub(super) async fn pitfall_25_a_token_is_nowhere_to_be_found(
     let dropped = tokio::time::timeout(Duration::from_millis(1500), dropped.into_future());
     assert!(dropped.await.is_err());
 
-    for _ in 0..100 {
-        if hidden().await == before {
-            break;
+    let removed = async {
+        while hidden().await != before {
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert_eq!(hidden().await, before, "a hiding place was left");
+    };
+    let removed = tokio::time::timeout(LONG, removed).await;
+    removed.expect("a hiding place was left");
     let mut found = Vec::new();
     for directory in [server.state_dir(), server.workspace_dir(), home.path()] {
         files(directory, &mut found);
@@ -298,12 +312,11 @@ pub(super) async fn a_clone_that_is_dropped_or_late_leaves_nothing(workspace: &W
 /// Waits until git has cleaned up.
 async fn nothing_is_left(workspace: &Workspace) {
     let left = "ls -A late 2>/dev/null; pgrep -f '[s]ilent.git'; true";
-    for _ in 0..100 {
-        if run(workspace, left).await.is_empty() {
-            break;
+    let removed = async {
+        while !run(workspace, left).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let place = workspace.working_dir();
-    assert_eq!(run(workspace, left).await, "", "in {place}");
+    };
+    let removed = tokio::time::timeout(LONG, removed).await;
+    removed.unwrap_or_else(|_| panic!("something is left in {}", workspace.working_dir()));
 }

@@ -36,6 +36,8 @@ mod attach;
 mod children;
 mod error;
 mod hash;
+#[doc(hidden)]
+pub mod internal;
 mod lock;
 mod pool;
 mod progress;

@@ -180,7 +180,7 @@ fn stranger(address: SocketAddr) -> Error {
 
 /// Checks an active server by its session key. The wrong key is sent first: a server that accepts
 /// any key is another program's and must not receive the real key.
-async fn session(client: &Client, key: &SecretString) -> Result<Option<bool>> {
+pub(crate) async fn session(client: &Client, key: &SecretString) -> Result<Option<bool>> {
     let asked = |key: &SecretString| -> Result<Request> {
         let mut request = get(GUARDED);
         let header = http::HeaderName::from_static("x-session-api-key");

@@ -14,6 +14,7 @@
 #   d  remove this path if the owner dies        D  remove this path in any case
 #   b  remove the browser directories that this file lists, at the end of each command
 #   g  after the owner's death, give the command this many milliseconds to exit
+#   e  run this script now, and its function `end` last of all             -> "up N"
 #   q  kill everything and quit
 #
 # A template process (template.py) forks keepers that run their commands without exec.
@@ -190,7 +191,7 @@ class Keeper:
         # Runs the command if this process was forked from one that has imported it.
         self.begin = begin
         self.locks, self.remove_if_orphaned, self.remove_at_end = [], [], []
-        self.record, self.grace = b"", 0
+        self.record, self.grace, self.end = b"", 0, None
         self.leader, self.ended, self.config = 0, None, -1
         self.others = set()
         self.pid = posix.getpid()
@@ -405,8 +406,14 @@ class Keeper:
             self.record = payload
         elif order == b"g":
             self.grace = int(payload)
+        elif order == b"e":
+            scope = {}
+            exec(compile(payload, "<sent>", "exec"), scope)
+            self.end = scope["end"]
+            self.report(b"up %d\n" % self.pid)
 
     def serve(self):
+        """Follows orders until the end. Returns whether the owner has ended."""
         poll = select.poll()
         poll.register(self.channel.fileno(), select.POLLIN)
         poll.register(self.woken, select.POLLIN)
@@ -418,10 +425,10 @@ class Keeper:
                 message = self.receive()
                 if message is None:
                     self.orphaned()
-                    return
+                    return True
                 if message[0] == b"q":
                     self.finish()
-                    return
+                    return False
                 self.handle(*message)
             if self.leader:
                 self.reap()
@@ -439,7 +446,9 @@ def main(begin=None):
     except OSError:
         pass
     keeper = Keeper(begin)
-    keeper.serve()
+    orphaned = keeper.serve()
+    if keeper.end:
+        keeper.end(orphaned)
     remove_all(keeper.remove_at_end)
     posix._exit(0)  # the interpreter's own tidying up would cost milliseconds of every end
 

@@ -328,6 +328,18 @@ impl Keeper {
             .send(b'g', grace.as_millis().to_string().as_bytes(), &[])
     }
 
+    /// Runs the function `end` of this Python script last of all: after everything else is gone,
+    /// whether the owner has died or not. Replaces an earlier script. Returns when the keeper has
+    /// the script.
+    pub(crate) async fn at_end(&self, script: &str) -> io::Result<()> {
+        let mut reports = self.0.reports.lock().await;
+        self.0.send(b'e', script.as_bytes(), &[])?;
+        match reports.next().await {
+            Some(Report::Up(_)) => Ok(()),
+            _ => Err(io::Error::other("the keeper process has ended")),
+        }
+    }
+
     /// Starts a command while no other command runs. Not cancel-safe: if the future is dropped, the
     /// command may run until [`kill`](Self::kill) or the end of the keeper.
     pub(crate) async fn run(&self, job: Job<'_>) -> Result<Running> {

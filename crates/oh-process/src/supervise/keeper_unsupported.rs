@@ -117,6 +117,11 @@ impl Keeper {
     }
 
     /// Exists for the compiler only: no keeper can exist on this system.
+    pub(crate) async fn at_end(&self, _: &str) -> io::Result<()> {
+        match *self {}
+    }
+
+    /// Exists for the compiler only: no keeper can exist on this system.
     pub(crate) async fn run(&self, _: Job<'_>) -> Result<Running> {
         match *self {}
     }

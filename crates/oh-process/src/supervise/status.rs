@@ -17,6 +17,9 @@ pub enum Status {
         /// Number of the attempt, from 1. Starts over after the server was stable for a while.
         attempt: u32,
     },
+    /// The server is frozen: it keeps its memory, but uses no CPU time and answers nothing. Only a
+    /// server in a container can be paused.
+    Paused,
     /// The server was asked to end and is still running.
     Stopping,
     /// The server has ended and will not be restarted.
@@ -33,6 +36,8 @@ pub struct ExitReport {
     pub signal: Option<i32>,
     /// Whether the server was killed because the grace period had passed.
     pub killed: bool,
+    /// Whether the kernel killed the server because the memory limit of its container was reached.
+    pub out_of_memory: bool,
     /// Number of other processes (terminals, commands) that outlived the server and were killed.
     pub left_behind: u32,
     /// Time from the shutdown request until everything was gone. Zero if there was no request.
@@ -46,9 +51,28 @@ impl ExitReport {
             code: (code >= 0).then_some(code),
             signal: (code < 0).then_some(-code),
             killed: false,
+            out_of_memory: false,
             left_behind,
             duration: Duration::ZERO,
         }
+    }
+
+    /// Creates the report of a container's main process. Engines and shells report a signal as a
+    /// code above 128.
+    #[doc(hidden)]
+    pub fn of_container(code: Option<i64>, out_of_memory: bool) -> Self {
+        let code = code.and_then(|code| i32::try_from(code).ok());
+        let signal = code.filter(|code| (129..=192).contains(code));
+        let mut report = match (code, signal) {
+            (_, Some(signal)) => Self::from_code(128 - signal, 0),
+            (Some(code), None) => Self::from_code(code, 0),
+            (None, None) => Self {
+                code: None,
+                ..Self::from_code(0, 0)
+            },
+        };
+        report.out_of_memory = out_of_memory;
+        report
     }
 
     /// Returns whether the server ended in an orderly way: it exited with 0, or by the SIGTERM that
@@ -71,6 +95,9 @@ impl fmt::Display for ExitReport {
         }
         if self.killed {
             f.write_str(" after the grace period")?;
+        }
+        if self.out_of_memory {
+            f.write_str(": out of memory")?;
         }
         Ok(())
     }
@@ -228,6 +255,16 @@ mod tests {
             ..ExitReport::from_code(-9, 0)
         };
         assert_eq!(late.to_string(), "killed by SIGKILL after the grace period");
+    }
+
+    #[test]
+    fn the_end_of_a_container_has_its_signal_and_its_reason() {
+        let report = |code, memory| ExitReport::of_container(code, memory).to_string();
+        assert_eq!(report(Some(137), true), "killed by SIGKILL: out of memory");
+        assert_eq!(report(Some(143), false), "stopped (SIGTERM)");
+        assert_eq!(report(Some(3), false), "exit status 3");
+        assert_eq!(report(Some(255), false), "exit status 255");
+        assert_eq!(report(None, false), "ended with an unknown status");
     }
 
     #[test]

@@ -1,0 +1,125 @@
+//! Parts that `oh-sandbox` shares with this crate. Hidden: only crates of this project use them,
+//! and they may change in any version.
+
+use std::{io, path::Path, sync::Arc};
+
+use oh_protocol::calls::server::ServerInfo;
+use oh_transport::{Client, Network};
+use secrecy::SecretString;
+use tokio::{io::AsyncRead, sync::watch};
+
+use crate::{
+    Logs, Result, Status, StatusWatch,
+    start::{probe, state},
+    supervise::{keeper, logs},
+};
+
+/// A process that runs a script when this process ends, in any way.
+#[derive(Debug, Clone)]
+pub struct Keeper(keeper::Keeper);
+
+impl Keeper {
+    /// Starts a keeper with this interpreter: any Python 3.9 or newer.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the interpreter cannot be started, or is too old.
+    pub async fn start(python: &Path) -> Result<Self> {
+        let environment: Vec<_> = std::env::vars_os().collect();
+        crate::children::make_waitable();
+        keeper::Keeper::start(python, &environment).await.map(Self)
+    }
+
+    /// Runs the function `end(orphaned)` of this Python script when the keeper ends.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the keeper has ended.
+    pub async fn at_end(&self, script: &str) -> io::Result<()> {
+        self.0.at_end(script).await
+    }
+
+    /// Ends the keeper and waits for its script. Requires no runtime.
+    pub fn close_blocking(&self) {
+        self.0.close_blocking();
+    }
+
+    /// Returns whether the keeper still runs.
+    pub fn is_alive(&self) -> bool {
+        self.0.is_alive()
+    }
+}
+
+/// Distributes the lines of one server, without its secrets.
+#[derive(Debug, Clone)]
+pub struct LogHub(logs::LogHub);
+
+impl LogHub {
+    /// Creates a hub that hides these secrets.
+    pub fn new(secrets: Vec<SecretString>) -> Self {
+        Self(logs::LogHub::new(secrets))
+    }
+
+    /// Returns a stream of the lines from now on.
+    pub fn subscribe(&self) -> Logs {
+        self.0.subscribe()
+    }
+
+    /// Returns the last lines, oldest first.
+    pub fn tail(&self) -> Vec<String> {
+        self.0.tail()
+    }
+
+    /// Ends the streams of all subscribers.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    /// Reads a pipe to its end.
+    pub async fn drain(&self, pipe: impl AsyncRead + Unpin) {
+        self.0.drain(pipe).await;
+    }
+}
+
+/// Returns a watch on a status that another crate sets.
+pub fn status_watch(status: watch::Receiver<Status>) -> StatusWatch {
+    StatusWatch(status)
+}
+
+/// Returns 244 random bits from the operating system, in hex.
+pub fn random_key() -> SecretString {
+    state::random_key().into()
+}
+
+/// Returns a network that uses no proxy.
+///
+/// # Errors
+///
+/// Returns an error if the certificates of the system cannot be loaded.
+pub fn direct() -> oh_transport::Result<Network> {
+    probe::direct()
+}
+
+/// Returns the status of the response to a `GET`, or `None` if there was no response.
+pub async fn get_status(client: &Client, path: &str) -> Option<u16> {
+    probe::get_status(client, path).await
+}
+
+/// Returns whether the server accepts this session key and no other. Returns `None` if the server
+/// did not respond. The wrong key is sent first. `client` must have no key.
+///
+/// # Errors
+///
+/// Returns an error if the key contains characters that a header cannot hold.
+pub async fn accepts_only(client: &Client, key: &SecretString) -> Result<Option<bool>> {
+    probe::session(client, key).await
+}
+
+/// Returns the server's information about itself. Rejects a version that is too old.
+///
+/// # Errors
+///
+/// Returns an error if the request fails, or the version is not supported.
+pub async fn version(client: &Client) -> Result<Arc<ServerInfo>> {
+    probe::version(client).await
+}

@@ -7,10 +7,12 @@ mod ci;
 mod constraints;
 mod demo;
 mod docs;
+mod engine;
 mod english;
 mod example;
 mod files;
 mod fixtures;
+mod image;
 mod lexer;
 mod mentions;
 mod semver;
@@ -48,6 +50,8 @@ enum Verb {
     Docs,
     /// Check the rules that compilers do not: layers, cycles of modules, file sizes, plain English.
     Tidy,
+    /// Build an image with the pinned server for the local container engine, without a registry.
+    Image(image::Options),
     /// Benchmark this library, other clients and the floor on the same work.
     Bench(bench::Options),
     /// Run every check: fmt, clippy, rustdoc, tidy, deny, each crate and feature, tests.
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Constraints(options) => constraints::run(&options),
         Verb::Docs => docs::run(),
         Verb::Tidy => tidy::run(),
+        Verb::Image(options) => image::run(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Ci(options) => ci::run(&options),
     };

@@ -10,7 +10,8 @@ use clap::Args;
 use crate::{
     Result, api_coverage, bench,
     cargo::{self, ALL},
-    example,
+    engine::Engine,
+    example, image,
 };
 
 #[derive(Args, Default)]
@@ -18,7 +19,13 @@ pub(crate) struct Options {
     /// Skip the end-to-end tests: nothing is provisioned and no server is started.
     #[arg(long)]
     no_e2e: bool,
+    /// Also run the tests of containers. Needs an engine in `DOCKER_HOST`, or root and `dockerd`.
+    #[arg(long, conflicts_with = "no_e2e")]
+    docker: bool,
 }
+
+/// The tests of containers.
+const CONTAINERS: &str = "docker";
 
 /// The end-to-end tests that share a process, and thus a template for each version of the server.
 const SHARED: &str = "real";
@@ -33,10 +40,13 @@ pub(crate) fn run(options: &Options) -> Result {
     let begun = Instant::now();
     cargo::ensure_nextest()?;
     let mut rows = Vec::new();
-    let steps: &[Step] = match options.no_e2e {
-        true => &[UNIT, DOCTESTS, EXAMPLE, BENCHES],
-        false => &[UNIT, DOCTESTS, EXAMPLE, SHARING, ALONE, OPERATIONS, BENCHES],
+    let mut steps: Vec<Step> = match options.no_e2e {
+        true => vec![UNIT, DOCTESTS, EXAMPLE, BENCHES],
+        false => vec![UNIT, DOCTESTS, EXAMPLE, SHARING, ALONE, OPERATIONS, BENCHES],
     };
+    if options.docker {
+        steps.push(("end to end, servers in containers", containers));
+    }
     let result = steps.iter().try_for_each(|(name, step)| {
         let begun = Instant::now();
         let outcome = step();
@@ -55,6 +65,9 @@ pub(crate) fn run(options: &Options) -> Result {
     if options.no_e2e {
         cargo::say("  skipped  end to end (--no-e2e)");
     }
+    if !options.docker {
+        cargo::say("  skipped  servers in containers: run `cargo xtask test --docker`");
+    }
     cargo::say(&format!("  total {:.0} s", begun.elapsed().as_secs_f64()));
     result
 }
@@ -72,7 +85,8 @@ const DOCTESTS: Step = ("doctests", || {
 const EXAMPLE: Step = ("tests of an example, without Python", example::run);
 const SHARING: Step = ("end to end, servers of shared templates", sharing);
 const ALONE: Step = ("end to end, each test in its process", || {
-    let selected = format!("package(openhands-tests) and not binary({SHARED})");
+    let selected =
+        format!("package(openhands-tests) and not binary({SHARED}) and not binary({CONTAINERS})");
     nextest(&["-E", &selected])
 });
 const OPERATIONS: Step = (
@@ -94,6 +108,19 @@ fn sharing() -> Result {
     let program = cargo::test_program(SHARED)?;
     let mut command = Command::new(program);
     command.args(["--test-threads", AT_ONCE, "--skip", "soak_"]);
+    command.current_dir(cargo::root().join("tests"));
+    cargo::run_within(LIMIT, command).map(drop)
+}
+
+/// Runs the tests of containers on an engine that has the image of the pinned server.
+fn containers() -> Result {
+    let engine = Engine::start()?;
+    image::ensure(&mut || engine.command(), false)?;
+    let program = cargo::test_program(CONTAINERS)?;
+    let mut command = Command::new(program);
+    command.env("DOCKER_HOST", engine.address());
+    command.env("OPENHANDS_TEST_IMAGE", image::tag()?);
+    command.args(["--test-threads", "2"]);
     command.current_dir(cargo::root().join("tests"));
     cargo::run_within(LIMIT, command).map(drop)
 }

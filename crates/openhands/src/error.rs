@@ -117,6 +117,30 @@ pub enum ErrorKind {
     /// [`exit`](oh_process::Error::exit) and [`log_tail`](oh_process::Error::log_tail) of the
     /// crate's error have the details.
     Died,
+    /// No container engine answers. Start Docker or Podman, or set `DOCKER_HOST`. The message lists
+    /// the addresses that were tried.
+    NoEngine,
+    /// Access to the engine's socket is denied. Add this user to the group of the socket (for
+    /// Docker, `docker`), or use a rootless engine.
+    EngineDenied,
+    /// The engine failed, for another reason. The message contains the engine's own message.
+    Engine,
+    /// The engine does not have the image, and the registry does not have it or does not permit the
+    /// download. Check the name and the tag, log in, or build the image.
+    NoImage,
+    /// The image could not be downloaded. Nothing was started. Check the network and the registry.
+    PullFailed,
+    /// The image is for another processor or operating system than the engine's. Use another image,
+    /// or set `platform` if the engine can emulate it.
+    WrongPlatform,
+    /// A file, directory or named volume to mount does not exist. Create it first.
+    NoVolume,
+    /// The engine cannot give the container a GPU. Install the vendor's container toolkit, or do
+    /// not ask for a GPU.
+    NoGpu,
+    /// The kernel killed the server because the memory limit of its container was reached. Set a
+    /// higher limit with `memory`.
+    OutOfMemory,
     /// The server was not ready by its deadline and was stopped, or a server to attach to was not
     /// ready. Set a longer deadline with `ready_within`.
     NotReady,
@@ -256,6 +280,12 @@ wrap!(Process, oh_process:
     NoSpace Io Provision StateInUse PortTaken Stranger Spawn Died NotReady Connect Proxy Tls
     Timeout Interrupted Unauthorized Forbidden NotFound Conflict Validation RateLimited Status
     Server Decode NotAnAgentServer Unsupported);
+#[cfg(feature = "docker")]
+wrap!(Sandbox, oh_sandbox:
+    InvalidInput NoEngine EngineDenied Engine NoImage PullFailed WrongPlatform NoVolume NoGpu
+    PortTaken NoSpace Spawn Died OutOfMemory NotReady Connect Proxy Tls Timeout
+    Interrupted Unauthorized Forbidden NotFound Conflict Validation RateLimited Status Server
+    Decode NotAnAgentServer Unsupported);
 #[cfg(feature = "workspace")]
 wrap!(Workspace, oh_workspace:
     InvalidInput NotFound InvalidPath PermissionDenied OutsideWorkspace NoSpace NotStarted
@@ -283,6 +313,8 @@ enum Inner {
     Transport(oh_transport::Error),
     #[cfg(feature = "process")]
     Process(oh_process::Error),
+    #[cfg(feature = "docker")]
+    Sandbox(oh_sandbox::Error),
     #[cfg(feature = "workspace")]
     Workspace(oh_workspace::Error),
     #[cfg(feature = "conversation")]
@@ -303,6 +335,8 @@ macro_rules! each {
             Inner::Transport($error) => $value,
             #[cfg(feature = "process")]
             Inner::Process($error) => $value,
+            #[cfg(feature = "docker")]
+            Inner::Sandbox($error) => $value,
             #[cfg(feature = "workspace")]
             Inner::Workspace($error) => $value,
             #[cfg(feature = "conversation")]
@@ -411,6 +445,7 @@ mod tests {
             "protocol",
             "transport",
             "process",
+            "sandbox",
             "workspace",
             "conversation",
             "admin",

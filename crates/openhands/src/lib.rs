@@ -31,6 +31,7 @@
 //! | Task | Begin with |
 //! |-|-|
 //! | Start a server on this machine | [`LocalServer::builder`](process::LocalServer::builder) |
+//! | Start a server in a container | `sandbox::DockerServer` (feature `docker`) |
 //! | Start servers faster | [`process::WarmPool`], [`process::TemplateServer`] |
 //! | Install a server in advance | [`process::Provisioner`] |
 //! | Connect to a server that runs | [`Client::builder`], then [`Workspace::new`](workspace::Workspace::new) |
@@ -80,13 +81,15 @@
 //! | [`protocol`] | always | events, state, agent and model configuration, calls |
 //! | [`transport`] | always | the [`Client`]: HTTP and WebSocket, auth, retry |
 //! | [`process`] | `process` | provision, start, watch and stop a local server |
+//! | `sandbox` | `docker` | start, watch and remove a server in a container |
 //! | [`workspace`] | `workspace` | commands, files and git on the server |
 //! | [`conversation`] | `conversation` | live events exactly once, mirrored state, run |
 //! | [`admin`] | `admin` | models, keys, settings, secrets and MCP servers of a server |
 //! | [`hooks`] | `hooks` | configure, check, write and watch hooks |
 //! | [`testkit`] | `testkit` | for tests: scripted model, fake server, fault injection |
 //!
-//! `tls` (https and wss) and all other features except `testkit` are enabled by default.
+//! `tls` (https and wss) and all other features except `docker` and `testkit` are enabled by
+//! default.
 
 // The links above need every feature.
 #![cfg_attr(
@@ -120,6 +123,9 @@ pub use oh_hooks as hooks;
 #[cfg(feature = "process")]
 #[doc(inline)]
 pub use oh_process as process;
+#[cfg(feature = "docker")]
+#[doc(inline)]
+pub use oh_sandbox as sandbox;
 #[cfg(feature = "testkit")]
 #[doc(inline)]
 pub use oh_testkit as testkit;
@@ -163,6 +169,16 @@ struct WorkspaceGuide;
 #[cfg(all(doctest, feature = "process"))]
 #[doc = include_str!("../../../docs/supervision.md")]
 struct SupervisionGuide;
+
+// Compiles the examples of the guide to containers.
+#[cfg(all(
+    doctest,
+    feature = "docker",
+    feature = "workspace",
+    feature = "conversation"
+))]
+#[doc = include_str!("../../../docs/sandboxes.md")]
+struct SandboxesGuide;
 
 // Compiles the examples of the hooks guide.
 #[cfg(all(

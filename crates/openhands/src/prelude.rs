@@ -15,5 +15,7 @@ pub use oh_conversation::{
 };
 #[cfg(feature = "process")]
 pub use oh_process::LocalServer;
+#[cfg(feature = "docker")]
+pub use oh_sandbox::DockerServer;
 #[cfg(feature = "workspace")]
 pub use oh_workspace::{Workspace, WorkspaceExt};

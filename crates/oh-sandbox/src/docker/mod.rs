@@ -1,0 +1,20 @@
+//! Containers of Docker and Podman, through the API of the engine.
+
+pub(crate) mod address;
+pub(crate) mod builder;
+pub(crate) mod config;
+pub(crate) mod container;
+pub(crate) mod create;
+pub(crate) mod discover;
+pub(crate) mod ended;
+pub(crate) mod engine;
+pub(crate) mod image;
+pub(crate) mod leftovers;
+pub(crate) mod owner;
+pub(crate) mod progress;
+pub(crate) mod ready;
+pub(crate) mod refused;
+pub(crate) mod remover;
+pub(crate) mod server;
+pub(crate) mod settings;
+pub(crate) mod supervise;

@@ -1,0 +1,540 @@
+//! [`DockerServer`], which owns a server in a container and gives access to it.
+
+use std::{
+    fmt,
+    future::IntoFuture,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bollard::query_parameters::{
+    InspectContainerOptions, StartContainerOptions, StopContainerOptionsBuilder,
+};
+use oh_process::internal::{self, LogHub};
+use oh_protocol::calls::server::ServerInfo;
+use oh_transport::{Client, WorkspaceHandle};
+use secrecy::SecretString;
+use tokio::{sync::watch, task::JoinHandle};
+use tracing::{debug, warn};
+use url::Url;
+
+use crate::{
+    Engine, Error, ErrorKind, ExitReport, Logs, Progress, Result, Status, StatusWatch,
+    docker::{
+        address::{free_port, host_port, reachable, reachable_host, url_of},
+        config,
+        container::{Container, Order, check_volumes},
+        ended::{ended_early, explained, no_port},
+        image,
+        leftovers::{SERVER_PORT, WORKSPACE},
+        owner::Owner,
+        ready, refused,
+        remover::Remover,
+        settings::{PORT, Settings},
+        supervise::{Followed, Reporter, now},
+    },
+};
+
+/// Additional time for the engine to answer a request to stop.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// A running server in a container, owned by this value. The container is gone when this value is
+/// dropped, when [`shutdown`](Self::shutdown) returns, and when this process ends for any reason.
+///
+/// Dropping waits until the container is removed, which usually takes less than half a second.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), oh_sandbox::Error> {
+/// use std::time::Duration;
+/// use oh_sandbox::DockerServer;
+///
+/// let server = DockerServer::builder().start().await?;
+/// server.pause().await?;
+/// server.resume().await?;
+/// let report = server.shutdown(Duration::from_secs(5)).await?;
+/// assert!(report.success());
+/// # Ok(()) }
+/// ```
+#[must_use = "the container is removed when this is dropped"]
+pub struct DockerServer {
+    /// Not set if the container belongs to others, or was removed.
+    container: Option<Container>,
+    engine: Engine,
+    id: String,
+    client: Client,
+    key: SecretString,
+    info: Arc<ServerInfo>,
+    logs: LogHub,
+    published: Vec<(u16, SocketAddr)>,
+    workspace: String,
+    deadline: Duration,
+    /// The image to remove at the end.
+    image: Option<String>,
+    reporter: Arc<Reporter>,
+    status: watch::Receiver<Status>,
+    watcher: JoinHandle<()>,
+    ended: watch::Receiver<Option<ExitReport>>,
+}
+
+impl DockerServer {
+    pub(crate) async fn start(settings: Settings) -> Result<Self> {
+        settings.check()?;
+        let engine = match &settings.engine {
+            Some(engine) => engine.clone(),
+            None => Engine::connect().await?,
+        };
+        settings.report.notify(Progress::Engine(engine.to_string()));
+        let host = reachable_host(&engine, &settings)?;
+        let name = format!("openhands-{}", uuid::Uuid::new_v4().simple());
+        let (address, grace) = (engine.address.clone(), settings.grace);
+        let (remover, ()) = tokio::try_join!(
+            Remover::start(settings.keeper, address, name.clone(), grace),
+            async {
+                image::ensure(&engine, &settings).await?;
+                check_volumes(&engine, &settings).await
+            }
+        )?;
+        let keys = match settings.keys.as_slice() {
+            [] => vec![internal::random_key()],
+            keys => keys.to_vec(),
+        };
+        let key = keys.first().cloned().unwrap_or_else(internal::random_key);
+        let secret_key = settings
+            .secret_key
+            .clone()
+            .unwrap_or_else(internal::random_key);
+        let mut secrets = keys.clone();
+        secrets.push(secret_key.clone());
+        secrets.extend(
+            settings
+                .chosen_variables()
+                .into_iter()
+                .map(|(_, value)| value),
+        );
+        let logs = LogHub::new(secrets);
+        let port = match settings.shares_network() {
+            true => free_port(settings.published_on)?,
+            false => PORT,
+        };
+        let owner = Owner::this_process().map_or_else(String::new, |owner| owner.label());
+        settings
+            .report
+            .notify(Progress::Creating(settings.image.clone()));
+        let order = Order {
+            settings: &settings,
+            name: &name,
+            owner: &owner,
+            port,
+            configuration: config::archive(&keys, &secret_key)?,
+        };
+        let container = Container::start(&engine, remover, order).await?;
+        settings
+            .report
+            .notify(Progress::Starting(container.id.clone()));
+        let mut followed = Followed::new(&engine, &container.id, &logs, 0);
+        let begin = async {
+            let mut ports = settings.ports.clone();
+            ports.push(port);
+            let published = ready::published(&engine, &container.id, &ports).await?;
+            let url = match (settings.shares_network(), host_port(&published, port)) {
+                (true, _) => url_of(host, port),
+                (false, Some(published)) => url_of(host, published),
+                (false, None) => return Err(no_port(&engine, &container.id).await),
+            };
+            let info = ready::verified(&url, &key, settings.deadline).await?;
+            Ok((published, url, info))
+        };
+        let begun = tokio::select! {
+            biased;
+            end = followed.end() => Err(ended_early(&end)),
+            begun = begin => begun,
+        };
+        let (published, url, info) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                // The end of the container may be the reason.
+                let error = match engine.end_of(&container.id).await {
+                    Ok(Some(_)) if error.exit().is_none() => {
+                        ended_early(&followed.end().await).with_source(error)
+                    }
+                    _ => error,
+                };
+                let error = error.with_log_tail(logs.tail());
+                if let Err(left) = container.remove().await {
+                    warn!(error = %left, "cannot remove the container of a failed start");
+                }
+                return Err(explained(error));
+            }
+        };
+        if !settings.keep {
+            // A server that is restarted in this container accepts nobody's key.
+            let unknown = config::archive(&[internal::random_key()], &internal::random_key())?;
+            container.upload(unknown).await?;
+        }
+        let id = container.id.clone();
+        let parts = Parts {
+            client: ready::client(&url, Some(&key))?,
+            engine,
+            id,
+            key,
+            info,
+            logs,
+            published,
+            workspace: settings.workspace.clone(),
+            deadline: settings.deadline,
+            image: settings.remove_image.then(|| settings.image.clone()),
+        };
+        let container = match settings.keep {
+            true => {
+                container.keep().await?;
+                None
+            }
+            false => Some(container),
+        };
+        Ok(Self::supervised(parts, container, followed))
+    }
+
+    fn supervised(parts: Parts, container: Option<Container>, mut followed: Followed) -> Self {
+        let (reporter, status) = Reporter::new(parts.client.clone());
+        let ended = followed.ended.clone();
+        let (reporting, logs) = (reporter.clone(), parts.logs.clone());
+        let watcher = tokio::spawn(async move {
+            let report = followed.end().await;
+            debug!(%report, "the container has ended");
+            reporting.set(Status::Exited(report));
+            logs.close();
+        });
+        Self {
+            container,
+            engine: parts.engine,
+            id: parts.id,
+            client: parts.client,
+            key: parts.key,
+            info: parts.info,
+            logs: parts.logs,
+            published: parts.published,
+            workspace: parts.workspace,
+            deadline: parts.deadline,
+            image: parts.image,
+            reporter,
+            status,
+            watcher,
+            ended,
+        }
+    }
+
+    /// Attaches to a server in a container that was created with
+    /// [`keep`](crate::DockerServerBuilder::keep); await the result. `id` is the id or the name of
+    /// the container, and `key` its session key. A paused or stopped container is started again.
+    pub fn attach(id: impl Into<String>, key: impl Into<SecretString>) -> Attach {
+        Attach {
+            id: id.into(),
+            key: key.into(),
+            engine: None,
+            deadline: Duration::from_secs(180),
+        }
+    }
+
+    /// Returns the base URL, such as `http://127.0.0.1:32768`.
+    pub fn url(&self) -> &Url {
+        self.client.base_url()
+    }
+
+    /// Returns a client with this server's key.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Returns the key that [`client`](Self::client) uses.
+    pub fn session_api_key(&self) -> &SecretString {
+        &self.key
+    }
+
+    /// Returns the information that the server sent when it became ready.
+    pub fn info(&self) -> &ServerInfo {
+        &self.info
+    }
+
+    /// Returns the directory in the container of conversations that do not name one.
+    pub fn workspace_dir(&self) -> &str {
+        &self.workspace
+    }
+
+    /// Returns the id of the container.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Returns the engine that runs the container.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Returns the address at which a port of the container is published. See
+    /// [`publish`](crate::DockerServerBuilder::publish).
+    pub fn published(&self, port: u16) -> Option<SocketAddr> {
+        let mut ports = self.published.iter();
+        ports
+            .find(|(known, _)| *known == port)
+            .map(|(_, address)| *address)
+    }
+
+    /// Returns a watch on the server's status.
+    pub fn status(&self) -> StatusWatch {
+        internal::status_watch(self.status.clone())
+    }
+
+    /// Returns a stream of the lines that the server writes from now on, without its secrets. The
+    /// same lines are sent to `tracing`, with target `openhands::server`. After a restart of the
+    /// engine, lines of one second may be repeated.
+    pub fn logs(&self) -> Logs {
+        self.logs.subscribe()
+    }
+
+    /// Returns the last lines that the server wrote, oldest first; at most 200.
+    pub fn log_tail(&self) -> Vec<String> {
+        self.logs.tail()
+    }
+
+    /// Freezes all processes of the container. They keep their memory, and use no CPU time. The
+    /// status is [`Status::Paused`] until [`resume`](Self::resume). A run that waits for the server
+    /// continues to wait.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the container does not run, or is paused already.
+    pub async fn pause(&self) -> Result<()> {
+        let paused = self.engine.docker.pause_container(&self.id).await;
+        paused.map_err(|error| refused::error("cannot pause the container", error))?;
+        self.reporter.set(Status::Paused);
+        Ok(())
+    }
+
+    /// Continues the processes of a paused container, and waits until the server is ready and
+    /// verified again.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the container is not paused, or if the server is not ready within the
+    /// time of [`ready_within`](crate::DockerServerBuilder::ready_within).
+    pub async fn resume(&self) -> Result<()> {
+        let resumed = self.engine.docker.unpause_container(&self.id).await;
+        resumed.map_err(|error| refused::error("cannot resume the container", error))?;
+        self.reporter.set(Status::Starting);
+        ready::verified(self.url().as_str(), &self.key, self.deadline).await?;
+        self.reporter.set(Status::Ready);
+        Ok(())
+    }
+
+    /// Shuts the server down: sends SIGTERM, after `grace` kills everything in the container, and
+    /// removes the container, unless it is to be [kept](crate::DockerServerBuilder::keep). The
+    /// server first pauses its conversations. A paused container is resumed first.
+    ///
+    /// Cancel-safe: dropping the future removes the container at once, unless it is to be kept.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine does not stop or remove the container. A keeper process then
+    /// tries again for some minutes.
+    pub async fn shutdown(mut self, grace: Duration) -> Result<ExitReport> {
+        let begun = Instant::now();
+        let mut report = self.stop(grace).await?;
+        report.duration = begun.elapsed();
+        if let Some(container) = self.container.take() {
+            container.remove().await?;
+        }
+        if let Some(image) = self.image.take() {
+            image::remove(&self.engine, &image).await?;
+        }
+        Ok(report)
+    }
+
+    /// Stops and removes the container, even if it was to be
+    /// [kept](crate::DockerServerBuilder::keep).
+    ///
+    /// # Errors
+    ///
+    /// As for [`shutdown`](Self::shutdown).
+    pub async fn remove(self, grace: Duration) -> Result<ExitReport> {
+        let (engine, id) = (self.engine.clone(), self.id.clone());
+        let report = self.shutdown(grace).await?;
+        engine.remove(&id).await?;
+        Ok(report)
+    }
+
+    async fn stop(&mut self, grace: Duration) -> Result<ExitReport> {
+        if let Status::Paused = &*self.status.borrow() {
+            debug!("resuming the paused container to stop it");
+        }
+        // Engines deliver no signal to a paused process. Fails if the container is not paused.
+        let _not_paused = self.engine.docker.unpause_container(&self.id).await;
+        self.reporter.set(Status::Stopping);
+        let seconds = i32::try_from(grace.as_secs_f64().ceil() as u64).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::new().t(seconds).build();
+        let docker = self.engine.docker.clone().with_timeout(grace + ANSWER);
+        match docker.stop_container(&self.id, Some(options)).await {
+            Ok(()) => {}
+            Err(error) if refused::is_missing(&error) || refused::is_done_already(&error) => {}
+            Err(error) => return Err(refused::error("cannot stop the container", error)),
+        }
+        // Cannot fail: the task sets the report before it ends.
+        let _ended = (&mut self.watcher).await;
+        let report = self.ended.borrow().clone();
+        let mut report = report.unwrap_or_else(|| ExitReport::of_container(None, false));
+        report.killed = report.signal == Some(9) && !report.out_of_memory;
+        Ok(report)
+    }
+}
+
+/// The parts of a running server.
+struct Parts {
+    engine: Engine,
+    id: String,
+    client: Client,
+    key: SecretString,
+    info: Arc<ServerInfo>,
+    logs: LogHub,
+    published: Vec<(u16, SocketAddr)>,
+    workspace: String,
+    deadline: Duration,
+    image: Option<String>,
+}
+
+impl Drop for DockerServer {
+    fn drop(&mut self) {
+        // The order matters: first the container, then the task that would report its end.
+        drop(self.container.take());
+        self.watcher.abort();
+        self.logs.close();
+        self.reporter.removed();
+    }
+}
+
+impl WorkspaceHandle for DockerServer {
+    fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn working_dir(&self) -> &str {
+        &self.workspace
+    }
+}
+
+impl AsRef<Client> for DockerServer {
+    fn as_ref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl fmt::Debug for DockerServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DockerServer")
+            .field("url", &self.url().as_str())
+            .field("container", &self.id)
+            .field("status", &*self.status.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A pending attachment to a container. Await it to attach.
+#[derive(Debug)]
+#[must_use = "nothing is attached until this is awaited"]
+pub struct Attach {
+    id: String,
+    key: SecretString,
+    engine: Option<Engine>,
+    deadline: Duration,
+}
+
+impl Attach {
+    /// Sets the engine. Default: [`Engine::connect`].
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// Sets how long the server may take to become ready. Default 180 s.
+    pub fn ready_within(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    async fn run(self) -> Result<DockerServer> {
+        let engine = match self.engine {
+            Some(engine) => engine,
+            None => Engine::connect().await?,
+        };
+        let inspect = None::<InspectContainerOptions>;
+        let found = engine.docker.inspect_container(&self.id, inspect).await;
+        let found =
+            found.map_err(|error| refused::error("cannot attach to the container", error))?;
+        let id = found.id.unwrap_or(self.id);
+        let labels = found
+            .config
+            .and_then(|config| config.labels)
+            .unwrap_or_default();
+        let Some(workspace) = labels.get(WORKSPACE).cloned() else {
+            let message = format!("container {id:.12} was not created by this library");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        };
+        let port = labels
+            .get(SERVER_PORT)
+            .and_then(|port| port.parse().ok())
+            .unwrap_or(PORT);
+        let state = found.state.unwrap_or_default();
+        let failed = |error| refused::error("cannot start the container again", error);
+        if state.paused == Some(true) {
+            engine.docker.unpause_container(&id).await.map_err(failed)?;
+        } else if state.running != Some(true) {
+            let options = None::<StartContainerOptions>;
+            engine
+                .docker
+                .start_container(&id, options)
+                .await
+                .map_err(failed)?;
+        }
+        let logs = LogHub::new(vec![self.key.clone()]);
+        let mut followed = Followed::new(&engine, &id, &logs, now());
+        let attaching = async {
+            let published = ready::published(&engine, &id, &[port]).await?;
+            let host: IpAddr = [127, 0, 0, 1].into();
+            let address = published.first().map(|(_, address)| *address);
+            // With the network of the machine, nothing is published.
+            let address = address.unwrap_or_else(|| SocketAddr::new(host, port));
+            let url = format!("http://{}", reachable(address));
+            let info = ready::verified(&url, &self.key, self.deadline).await?;
+            Ok((published, url, info))
+        };
+        let attached = tokio::select! {
+            biased;
+            end = followed.end() => Err(ended_early(&end)),
+            attached = attaching => attached,
+        };
+        let (published, url, info) =
+            attached.map_err(|error: Error| error.with_log_tail(logs.tail()))?;
+        let parts = Parts {
+            client: ready::client(&url, Some(&self.key))?,
+            engine,
+            id,
+            key: self.key,
+            info,
+            logs,
+            published,
+            workspace,
+            deadline: self.deadline,
+            image: None,
+        };
+        Ok(DockerServer::supervised(parts, None, followed))
+    }
+}
+
+impl IntoFuture for Attach {
+    type Output = Result<DockerServer>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}

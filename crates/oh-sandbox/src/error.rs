@@ -1,0 +1,234 @@
+//! The error type of this crate, with the end and the last output of the container that failed.
+
+use std::{fmt, sync::Arc};
+
+use oh_process::ExitReport;
+use oh_protocol::printable;
+
+/// A result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type Source = Arc<dyn std::error::Error + Send + Sync>;
+
+/// The kind of an [`Error`], for programs to match on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A value from the caller is invalid, or the engine rejected it. Nothing was started. Correct
+    /// the value that the message names.
+    InvalidInput,
+    /// No container engine answers. Start Docker or Podman, or set `DOCKER_HOST`. The message lists
+    /// the addresses that were tried.
+    NoEngine,
+    /// Access to the engine's socket is denied. Add this user to the group of the socket (for
+    /// Docker, `docker`), or use a rootless engine.
+    EngineDenied,
+    /// The engine failed, for another reason. The message contains the engine's own message.
+    Engine,
+    /// The engine does not have the image, and the registry does not have it or does not permit the
+    /// download. Check the name and the tag, log in, or build the image.
+    NoImage,
+    /// The image could not be downloaded. Nothing was started. Check the network and the registry.
+    PullFailed,
+    /// The image is for another processor or operating system than the engine's. Use another image,
+    /// or set `platform` if the engine can emulate it.
+    WrongPlatform,
+    /// A file, directory or named volume to mount does not exist. Create it first.
+    NoVolume,
+    /// The engine cannot give the container a GPU. Install the vendor's container toolkit, or do
+    /// not ask for a GPU.
+    NoGpu,
+    /// The requested port is taken. Use no fixed port, so that the engine chooses a free one.
+    PortTaken,
+    /// The device of the engine has no space left. Free some space: remove unused images and
+    /// containers.
+    NoSpace,
+    /// The process that removes the container after the end of this program could not be started.
+    /// Install Python 3.9 or newer, or call `without_keeper`.
+    Spawn,
+    /// The server ended before it was ready, or while it was working. [`Error::exit`] and
+    /// [`Error::log_tail`] show why.
+    Died,
+    /// The kernel killed the server because the memory limit of the container was reached. Set a
+    /// higher limit with `memory`.
+    OutOfMemory,
+    /// The server was not ready by its deadline. Set a longer deadline with `ready_within`.
+    NotReady,
+    /// The connection could not be opened. The server has not seen the request. Check that the
+    /// container runs, and try again later.
+    Connect,
+    /// The proxy rejected the request. The server has not seen the request. Correct the proxy's URL
+    /// or its credentials, or list the host in `NO_PROXY`.
+    Proxy,
+    /// The TLS handshake failed. The server has not seen the request. Check the URL and the
+    /// certificate.
+    Tls,
+    /// A request to the server or to the engine took too long, and may have been executed. Check
+    /// whether the machine is overloaded, and try again.
+    Timeout,
+    /// The connection ended before the response was complete, or no response arrived. The server
+    /// may have acted. Check that the container still runs, and try again.
+    Interrupted,
+    /// The server rejects the session key (status 401). Use the key that the server was started
+    /// with.
+    Unauthorized,
+    /// The server, or a gateway in front of it, does not permit the request (status 403). Check the
+    /// session key and the gateway.
+    Forbidden,
+    /// The engine does not have the container, or the server does not have the requested resource.
+    /// Check the id.
+    NotFound,
+    /// The name of the container is in use, or its state does not allow the operation. Use another
+    /// name, or wait for the state to change.
+    Conflict,
+    /// The server rejected a value (status 400 or 422). Correct the value that the message names.
+    Validation,
+    /// The server accepts no more requests at the moment (status 429). Try again later.
+    RateLimited,
+    /// The server returned any other 3xx or 4xx status. The message contains it.
+    Status,
+    /// The server failed, or is overloaded, restarting or dormant (status 5xx). Try again later.
+    Server,
+    /// The response could not be decoded. Check that this crate supports the server's version.
+    Decode,
+    /// The image or the container has no OpenHands agent server, or has one that works differently.
+    /// Correct the name of the image.
+    NotAnAgentServer,
+    /// Not supported: the server's version is too old (use server 1.40 or newer), or this build
+    /// cannot connect to the engine in this way. The message has the reason.
+    Unsupported,
+}
+
+/// An error about a server in a container.
+///
+/// Never contains a key or the value of an environment variable.
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    context: String,
+    exit: Option<ExitReport>,
+    log_tail: Vec<String>,
+    source: Option<Source>,
+}
+
+impl Error {
+    /// Returns what failed.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Returns how the container ended, if it did.
+    pub fn exit(&self) -> Option<&ExitReport> {
+        self.0.exit.as_ref()
+    }
+
+    /// Returns the last lines that the container wrote, oldest first, without its secrets.
+    pub fn log_tail(&self) -> &[String] {
+        &self.0.log_tail
+    }
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            context: context.into(),
+            exit: None,
+            log_tail: Vec::new(),
+            source: None,
+        }))
+    }
+
+    pub(crate) fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.0.source = Some(source.into().into());
+        self
+    }
+
+    pub(crate) fn with_exit(mut self, exit: ExitReport) -> Self {
+        self.0.exit = Some(exit);
+        self
+    }
+
+    pub(crate) fn with_log_tail(mut self, lines: Vec<String>) -> Self {
+        self.0.log_tail = lines;
+        self
+    }
+
+    /// Creates the error of a failed request to the server. Keeps the kind of the transport error.
+    pub(crate) fn transport(context: impl Into<String>, source: oh_transport::Error) -> Self {
+        let kind = oh_transport::same_kind!(source.kind(); NotFound);
+        Self::new(kind, context).with_source(source)
+    }
+}
+
+impl Error {
+    /// Creates the error of a part that is shared with local servers.
+    pub(crate) fn shared(context: impl Into<String>, source: oh_process::Error) -> Self {
+        match source.transport_error() {
+            Some(wire) => {
+                let kind = oh_transport::same_kind!(wire.kind(); NotFound);
+                Self::new(kind, context).with_source(source)
+            }
+            None => {
+                let kind = match source.kind() {
+                    oh_process::ErrorKind::Unsupported => ErrorKind::Unsupported,
+                    oh_process::ErrorKind::InvalidInput => ErrorKind::InvalidInput,
+                    _ => ErrorKind::Spawn,
+                };
+                Self::new(kind, context).with_source(source)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An engine or a server may have written what controls a terminal.
+        let mut message = self.0.context.clone();
+        if let Some(source) = &self.0.source {
+            oh_protocol::reason::append(&mut message, &oh_protocol::reason::of(&**source));
+        }
+        f.write_str(&printable(&message))?;
+        if let Some(exit) = &self.0.exit {
+            write!(f, " ({exit})")?;
+        }
+        if !self.0.log_tail.is_empty() {
+            f.write_str("; last output:")?;
+            // Keeps the message readable; `log_tail` returns all lines.
+            let skipped = self.0.log_tail.len().saturating_sub(12);
+            for line in &self.0.log_tail[skipped..] {
+                write!(f, "\n  {}", printable(line))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+oh_transport::requests!(Error, error => error.0.source.as_deref();
+    timeout: NotReady; transient: NotReady PullFailed NoEngine);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_has_the_reason_the_end_and_the_last_lines() {
+        let error = Error::new(ErrorKind::Died, "the server ended before it was ready")
+            .with_exit(ExitReport::of_container(Some(137), true))
+            .with_log_tail(vec!["one".into(), "two\x1b[2J".into()]);
+        let shown = error.to_string();
+        let expected = "the server ended before it was ready (killed by SIGKILL: out of memory); \
+                        last output:\n  one\n  two";
+        assert!(shown.starts_with(expected), "{shown}");
+        assert!(!shown.contains('\x1b'), "{shown:?}");
+    }
+}
+
+#[cfg(test)]
+oh_transport::request_tests!(wire => Error::transport("cannot ask", wire); NotFound);

@@ -1,0 +1,60 @@
+//! Starts an OpenHands agent server in a container, verifies and supervises it, and removes it.
+//!
+//! A [`DockerServer`] makes the promises of `oh_process::LocalServer`, with an agent that sees only
+//! what is in its container. The container is removed when this value is dropped, when
+//! [`shutdown`](DockerServer::shutdown) returns, and when this process ends for any reason, even by
+//! `kill -9`. Docker and Podman are supported, through the socket of the engine.
+//!
+//! ```no_run
+//! # #[cfg(feature = "docker")]
+//! # async fn run() -> Result<(), oh_sandbox::Error> {
+//! use std::time::Duration;
+//! use oh_sandbox::DockerServer;
+//!
+//! let server = DockerServer::builder().memory(2 << 30).start().await?;
+//! println!("{} in container {}", server.url(), server.id());
+//! server.shutdown(Duration::from_secs(5)).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # How cleanup works
+//!
+//! Before the container is created, a small Python process (the *keeper*) starts. It is connected
+//! with this process by a socket, which closes when this process ends. The keeper then asks the
+//! engine to remove the container, and asks again until the engine has done so. The name of the
+//! container is chosen before it is created. The keeper therefore also finds a container whose
+//! creation this process did not see. After a power cut, [`Engine::leftovers`] finds containers by
+//! their labels.
+//!
+//! # Features
+//!
+//! - `docker` (default): containers of Docker and Podman.
+
+#![cfg_attr(
+    not(feature = "docker"),
+    allow(
+        dead_code,
+        reason = "without a kind of sandbox, only the error type is left"
+    )
+)]
+
+#[cfg(feature = "docker")]
+mod docker;
+mod error;
+
+#[cfg(feature = "docker")]
+pub use docker::{
+    builder::DockerServerBuilder,
+    engine::Engine,
+    leftovers::{Leftover, OwnerState},
+    progress::Progress,
+    server::{Attach, DockerServer},
+    settings::{Pull, Volume},
+};
+pub use error::{Error, ErrorKind, Result};
+// In signatures of this crate.
+#[cfg(feature = "docker")]
+#[doc(no_inline)]
+pub use oh_process::{ExitReport, LogLevel, LogLine, Logs, Status, StatusWatch};
+#[doc(no_inline)]
+pub use secrecy;

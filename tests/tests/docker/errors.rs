@@ -1,0 +1,129 @@
+//! Starts that cannot succeed. Each has a typed error with its reason, and leaves nothing.
+
+use std::time::Duration;
+
+use openhands::sandbox::{DockerServerBuilder, Engine, Error, ErrorKind, Volume};
+
+use super::common::{builder, containers, docker, image};
+
+async fn fails(
+    tag: &str,
+    change: impl FnOnce(DockerServerBuilder) -> DockerServerBuilder,
+) -> Error {
+    let error = change(builder(tag))
+        .start()
+        .await
+        .expect_err("cannot succeed");
+    assert_eq!(containers(tag), [""; 0], "{error}");
+    error
+}
+
+#[tokio::test]
+async fn no_engine_at_an_address() {
+    let error = Engine::at("unix:///nowhere/engine.sock").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoEngine, "{error}");
+    // A port of this machine on which nothing listens.
+    let error = Engine::at("tcp://127.0.0.1:1").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoEngine, "{error}");
+}
+
+#[tokio::test]
+async fn images_that_cannot_be_used() {
+    let error = fails("no-image", |b| b.image("no-such-image:1")).await;
+    assert_eq!(error.kind(), ErrorKind::NoImage, "{error}");
+    assert!(error.to_string().contains("no-such-image:1"), "{error}");
+
+    // The same system, but nothing that starts a server.
+    let tag = "oh-test-plain:1";
+    let name = "oh-test-plain";
+    docker(&["create", "--name", name, &image()]);
+    docker(&[
+        "commit",
+        "--change",
+        "ENTRYPOINT [\"/bin/sleep\"]",
+        name,
+        tag,
+    ]);
+    let error = fails("sleep", |b| b.image(tag)).await;
+    assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error}");
+    docker(&[
+        "commit",
+        "--change",
+        "ENTRYPOINT [\"/no/such/program\"]",
+        name,
+        tag,
+    ]);
+    let error = fails("no-program", |b| b.image(tag)).await;
+    assert!(
+        matches!(
+            error.kind(),
+            ErrorKind::NotAnAgentServer | ErrorKind::InvalidInput
+        ),
+        "{error}"
+    );
+    docker(&["rm", name]);
+    docker(&["rmi", tag]);
+}
+
+#[tokio::test]
+async fn containers_that_cannot_be_created() {
+    let missing = |b: DockerServerBuilder| b.volume(Volume::bind("/no/such/directory", "/x"));
+    let error = fails("bind", missing).await;
+    assert_eq!(error.kind(), ErrorKind::NoVolume, "{error}");
+    let error = fails("volume", |b| {
+        b.volume(Volume::named("no-such-volume", "/x"))
+    })
+    .await;
+    assert_eq!(error.kind(), ErrorKind::NoVolume, "{error}");
+    assert!(
+        error.to_string().contains("docker volume create"),
+        "{error}"
+    );
+    let error = fails("network", |b| b.network("no-such-network")).await;
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    let error = fails("user", |b| b.user("no-such-user")).await;
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    let error = fails("memory", |b| b.memory(1 << 20)).await;
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    let error = fails("gpu", |b| b.gpus(true)).await;
+    assert_eq!(error.kind(), ErrorKind::NoGpu, "{error}");
+}
+
+#[tokio::test]
+async fn servers_that_end_before_they_are_ready() {
+    let error = fails("argument", |b| b.arg("--no-such-option")).await;
+    assert_eq!(error.kind(), ErrorKind::Died, "{error}");
+    assert_eq!(error.exit().unwrap().code, Some(2), "{error}");
+    let shown = error.to_string();
+    assert!(shown.contains("--no-such-option"), "{shown}");
+
+    let error = fails("oom", |b| b.memory(48 << 20)).await;
+    assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
+    assert!(error.exit().unwrap().out_of_memory);
+
+    let error = fails("late", |b| b.ready_within(Duration::from_millis(500))).await;
+    assert_eq!(error.kind(), ErrorKind::NotReady, "{error}");
+    assert!(error.is_timeout());
+}
+
+#[tokio::test]
+async fn limits_that_the_engine_refuses_are_left_out() {
+    let (sender, steps) = std::sync::mpsc::channel();
+    // Above what the kernel permits for any process.
+    let server = builder("limits")
+        .ulimit("nofile", 1 << 40, 1 << 40)
+        .on_progress(move |step| _ = sender.send(step.to_string()))
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(containers("limits"), [server.id()]);
+    drop(server);
+    let steps: Vec<String> = steps.try_iter().collect();
+    assert!(
+        steps
+            .iter()
+            .any(|step| step.contains("without the requested limits")),
+        "{steps:?}"
+    );
+    assert_eq!(containers("limits"), [""; 0]);
+}

@@ -1,0 +1,146 @@
+//! Start, confinement, pause, shutdown and attachment.
+
+use std::time::Duration;
+
+use openhands::{
+    prelude::*,
+    sandbox::{DockerServer, ErrorKind, Status, Volume, secrecy::ExposeSecret},
+};
+
+use super::common::{builder, containers, docker, others};
+
+#[tokio::test]
+async fn a_server_is_verified_confined_and_removed() {
+    let before = others();
+    let tag = "confined";
+    let server = builder(tag).env("PLAIN", "value").start().await.unwrap();
+    assert_eq!(containers(tag), [server.id()]);
+    assert_eq!(server.info().version, openhands::process::SERVER_VERSION);
+    assert!(server.url().as_str().starts_with("http://127.0.0.1:"));
+
+    let shown =
+        server.execute("id -u; pwd; echo $PLAIN; grep -E 'CapEff|NoNewPrivs' /proc/self/status");
+    let shown = shown.await.unwrap();
+    let lines: Vec<&str> = shown.stdout().lines().collect();
+    assert_eq!(lines[0], "10001");
+    assert_eq!(lines[2], "value");
+    assert!(lines[3].ends_with("0000000000000000"), "{lines:?}");
+    assert!(lines[4].ends_with('1'), "{lines:?}");
+
+    // The key is in nothing that the engine shows, and no longer in the container.
+    let key = server.session_api_key().expose_secret().to_owned();
+    assert!(!docker(&["inspect", server.id()]).contains(&key));
+    let file = server
+        .execute("cat /etc/openhands-rs/server.json")
+        .await
+        .unwrap();
+    assert!(file.stdout().contains("session_api_keys") && !file.stdout().contains(&key));
+    let ports = docker(&["port", server.id()]);
+    assert!(
+        ports.lines().all(|line| line.contains("-> 127.0.0.1:")),
+        "{ports}"
+    );
+
+    let report = server.shutdown(Duration::from_secs(10)).await.unwrap();
+    assert!(report.success(), "{report}");
+    assert_eq!(containers(tag), [""; 0]);
+    assert_eq!(others(), before);
+}
+
+#[tokio::test]
+async fn a_paused_server_answers_again_after_it_was_resumed() {
+    let tag = "paused";
+    let server = builder(tag).start().await.unwrap();
+    let mut status = server.status();
+    server.pause().await.unwrap();
+    assert_eq!(status.current(), Status::Paused);
+    let state = ["inspect", "--format", "{{.State.Status}}", server.id()];
+    assert_eq!(docker(&state), "paused");
+    server.pause().await.unwrap_err();
+    server.resume().await.unwrap();
+    assert_eq!(status.current(), Status::Ready);
+    assert_eq!(
+        server.execute("echo back").await.unwrap().stdout().trim(),
+        "back"
+    );
+
+    // A paused server can be shut down in order.
+    server.pause().await.unwrap();
+    let report = server.shutdown(Duration::from_secs(10)).await.unwrap();
+    assert!(report.success(), "{report}");
+    let last = status
+        .wait_for(|status| matches!(status, Status::Exited(_)))
+        .await;
+    assert!(last.is_some());
+    assert_eq!(containers(tag), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_kept_container_is_found_again_running_paused_and_stopped() {
+    let tag = "kept";
+    let server = builder(tag).keep(true).start().await.unwrap();
+    let (id, key) = (server.id().to_owned(), server.session_api_key().clone());
+    let made = server.execute("echo one > /workspace/file").await.unwrap();
+    assert!(made.success());
+    drop(server);
+    assert_eq!(containers(tag), [id.as_str()]);
+    for state in ["running", "paused", "stopped"] {
+        match state {
+            "paused" => drop(docker(&["pause", &id])),
+            "stopped" => drop(docker(&["stop", "--time", "10", &id])),
+            _ => {}
+        }
+        let again = DockerServer::attach(id.as_str(), key.clone())
+            .await
+            .unwrap();
+        let read = again.execute("cat /workspace/file").await.unwrap();
+        assert_eq!(read.stdout().trim(), "one", "{state}");
+    }
+    let wrong = "not-the-key-of-this-server";
+    let error = DockerServer::attach(id.as_str(), wrong).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error}");
+    let again = DockerServer::attach(id.as_str(), key).await.unwrap();
+    again.remove(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(containers(tag), [""; 0]);
+    let error = DockerServer::attach(id.as_str(), wrong).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+}
+
+#[tokio::test]
+async fn volumes_ports_and_limits_are_applied() {
+    let tag = "options";
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("given"), "from outside").unwrap();
+    let source = place.path().to_str().unwrap();
+    let server = builder(tag)
+        .volume(Volume::bind(source, "/given").read_only(true))
+        .publish(9000)
+        .memory(1 << 30)
+        .cpus(1.5)
+        .pids(300)
+        .name("oh-test-options")
+        .user("10001:10001")
+        .start()
+        .await
+        .unwrap();
+    let read = server
+        .execute("cat /given/given; touch /given/new")
+        .await
+        .unwrap();
+    assert!(read.stdout().contains("from outside") && !read.success());
+    let extra = server.published(9000).expect("published");
+    assert!(extra.ip().is_loopback());
+    let format =
+        "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}} {{.Name}}";
+    let shown = docker(&["inspect", "--format", format, server.id()]);
+    assert_eq!(shown, "1073741824 1500000000 300 /oh-test-options");
+    let taken = builder(tag)
+        .name("oh-test-options")
+        .start()
+        .await
+        .unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::Conflict, "{taken}");
+    assert_eq!(containers(tag), [server.id()]);
+    drop(server);
+    assert_eq!(containers(tag), [""; 0]);
+}

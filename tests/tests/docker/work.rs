@@ -1,0 +1,79 @@
+//! Conversations in a container.
+
+use std::time::Duration;
+
+use openhands::{
+    conversation::RunStatus,
+    prelude::*,
+    sandbox::Status,
+    testkit::{Gate, Script, ScriptedModel, Step},
+};
+use serde_json::json;
+
+use super::common::{builder, containers, docker};
+
+fn agent(model: &ScriptedModel) -> Agent {
+    let llm = Llm::new("openai/scripted")
+        .api_key("none")
+        .base_url(model.base_url());
+    Agent::default_preset(llm.num_retries(0)).cli_mode(true)
+}
+
+fn terminal(command: &str) -> Step {
+    Step::call("terminal", json!({ "command": command }))
+}
+
+#[tokio::test]
+async fn an_agent_works_in_its_container_also_over_a_pause() {
+    let gate = Gate::new();
+    let script = Script::new()
+        .step(terminal("echo hello > made.txt"))
+        .step(terminal("cat made.txt").hold(&gate))
+        .step(Step::finish("done"));
+    let model = ScriptedModel::start(script).await.unwrap();
+    // The scripted model listens on loopback.
+    let server = builder("work").network("host").start().await.unwrap();
+    let conversation = Conversation::builder(&server, agent(&model))
+        .start()
+        .await
+        .unwrap();
+    conversation.send("Go.").await.unwrap();
+    let run = tokio::spawn(conversation.run().into_future());
+    gate.arrived(1).await;
+    server.pause().await.unwrap();
+    gate.open();
+    server.resume().await.unwrap();
+    let outcome = run.await.unwrap().unwrap();
+    assert!(outcome.is_finished(), "{outcome}");
+    let read = server.execute("cat /workspace/made.txt").await.unwrap();
+    assert_eq!(read.stdout().trim(), "hello");
+    conversation.close().await.unwrap();
+    drop(server);
+    assert_eq!(containers("work"), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_run_ends_with_its_container() {
+    let gate = Gate::new();
+    let script = Script::new().step(terminal("true").hold(&gate));
+    let model = ScriptedModel::start(script).await.unwrap();
+    let server = builder("ends").network("host").start().await.unwrap();
+    let conversation = Conversation::builder(&server, agent(&model))
+        .start()
+        .await
+        .unwrap();
+    conversation.send("Go.").await.unwrap();
+    let run = tokio::spawn(conversation.run().into_future());
+    gate.arrived(1).await;
+    docker(&["kill", server.id()]);
+    let outcome = run.await.unwrap().unwrap();
+    assert_eq!(outcome.status(), RunStatus::ServerGone, "{outcome}");
+    let status = server.status();
+    let Status::Exited(report) = status.current() else {
+        panic!("{status:?}")
+    };
+    assert_eq!(report.signal, Some(9));
+    let report = server.shutdown(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(report.signal, Some(9));
+    assert_eq!(containers("ends"), [""; 0]);
+}

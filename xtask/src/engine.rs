@@ -130,6 +130,11 @@ impl Drop for Engine {
             }
             thread::sleep(Duration::from_millis(50));
         }
+        // dockerd leaves this mounted after a container has shared the machine's network.
+        let mounted = started.place.join("exec/netns/default");
+        if mounted.exists() {
+            let _best_effort = Command::new("umount").arg(mounted).status();
+        }
         let _best_effort = fs::remove_dir_all(&started.place);
     }
 }

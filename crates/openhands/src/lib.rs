@@ -62,12 +62,14 @@
 //! | List conversations | [`conversation::Conversations`] |
 //! | Run many conversations | [`conversation::Bulk`] |
 //! | Survive broken connections | [`concepts::reconnect`] |
+//! | Send a request that has no method | [`Client::call`] with a type of [`protocol::calls`] |
 //! | Handle errors | [`Error`], [`ErrorKind`] |
 //! | Test a program without Python and model | [`testkit`] |
 //!
-//! Guides in the repository show whole tasks: `docs/conversations.md` (start, run, read, approve,
-//! attach again), `docs/testing.md` (tests without a server), `docs/hooks.md`, `docs/workspace.md`,
-//! `docs/security.md`, and `docs/errors.md` (all errors and their remedies).
+//! Guides in the repository show whole tasks: `docs/conversations.md` (start, run, read, serve,
+//! approve, batches, tools, attach again), `docs/testing.md` (tests without a server),
+//! `docs/hooks.md`, `docs/workspace.md`, `docs/admin.md`, `docs/security.md`, and `docs/errors.md`
+//! (all errors and their remedies).
 //!
 //! # Modules
 //!

@@ -98,6 +98,9 @@ impl Bulk {
     /// Limits the cost of each run in US dollars, as [`Run::max_cost`](crate::Run::max_cost) does.
     /// Default: no limit.
     ///
+    /// There is no limit for the batch as a whole: add up the costs of the results, and call
+    /// [`BulkHandle::cancel`].
+    ///
     /// With an invalid limit, every result is an error of kind
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), and nothing is sent.
     pub fn max_cost(mut self, dollars: f64) -> Self {

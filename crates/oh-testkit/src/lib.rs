@@ -51,7 +51,7 @@
 //!     .await?;
 //! let client = server.client()?;
 //! let conversation = server.create();
-//! let mut socket = client.socket(&format!("/sockets/session/{}", conversation.id())).await?;
+//! let mut socket = client.socket(format!("/sockets/session/{}", conversation.id())).await?;
 //!
 //! conversation.say("Build it.");
 //! loop {

@@ -159,7 +159,7 @@ async fn an_executed_action_names_its_permission() {
     client.call(&said).await.unwrap();
     waits(&conversation).await;
     let socket = client
-        .socket(&format!("/sockets/session/{id}"))
+        .socket(format!("/sockets/session/{id}"))
         .await
         .unwrap();
     let said = r#"{"role":"user","content":"and on"}"#;

@@ -125,7 +125,7 @@ async fn plays_the_main_job_with_a_hook_that_denies_once() {
     let client = client(&server);
     let id = create(&server, stop_hook()).await;
     let mut socket = client
-        .socket(&format!("/sockets/session/{id}?after_seq=-1"))
+        .socket(format!("/sockets/session/{id}?after_seq=-1"))
         .await
         .unwrap();
     let sync = next(&mut socket).await.unwrap();
@@ -252,7 +252,7 @@ async fn the_fake_server_rejects_like_the_real_one() {
     }
     let client = client(&server);
     let mut socket = client
-        .socket(&format!("/sockets/session/{ghost}"))
+        .socket(format!("/sockets/session/{ghost}"))
         .await
         .unwrap();
     let closed = next(&mut socket).await.unwrap_err();
@@ -265,7 +265,7 @@ async fn the_fake_server_rejects_like_the_real_one() {
         .build()
         .unwrap();
     let mut socket = wrong
-        .socket(&format!("/sockets/session/{ghost}"))
+        .socket(format!("/sockets/session/{ghost}"))
         .await
         .unwrap();
     let closed = next(&mut socket).await.unwrap_err();
@@ -391,7 +391,7 @@ async fn the_fake_server_pauses_interrupts_and_deletes() {
     let client = client(&server);
     let id = create(&server, Value::Null).await;
     let mut socket = client
-        .socket(&format!("/sockets/session/{id}?after_seq=-1"))
+        .socket(format!("/sockets/session/{id}?after_seq=-1"))
         .await
         .unwrap();
     let uuid = id.parse().unwrap();
@@ -521,13 +521,13 @@ async fn the_legacy_socket_sends_bare_events() {
     let client = client(&server);
     let id = create(&server, Value::Null).await;
     let none = client
-        .socket(&format!("/sockets/session/{id}"))
+        .socket(format!("/sockets/session/{id}"))
         .await
         .unwrap_err();
     assert_eq!(none.status().map(|status| status.as_u16()), Some(403));
     server.conversation(&id).unwrap().fill(150, 500).await;
     let mut socket = client
-        .socket(&format!("/sockets/events/{id}?resend_mode=all"))
+        .socket(format!("/sockets/events/{id}?resend_mode=all"))
         .await
         .unwrap();
     let first = next(&mut socket).await.unwrap();

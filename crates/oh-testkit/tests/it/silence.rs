@@ -27,11 +27,11 @@ async fn a_socket_opened_during_a_tool_call_receives_the_state_at_its_end() {
     }
     let client = client(&server);
     let mut session = client
-        .socket(&format!("/sockets/session/{id}?after_seq=-1"))
+        .socket(format!("/sockets/session/{id}?after_seq=-1"))
         .await
         .unwrap();
     let mut legacy = client
-        .socket(&format!("/sockets/events/{id}?resend_mode=all"))
+        .socket(format!("/sockets/events/{id}?resend_mode=all"))
         .await
         .unwrap();
     while conversation.sockets() < 2 {

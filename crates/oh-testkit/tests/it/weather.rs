@@ -318,7 +318,7 @@ async fn bytes_and_messages_fail_together() {
     );
     // Half-open: nothing arrives and nothing ends. Held data is delivered late.
     let mut socket = client
-        .socket(&format!("/sockets/session/{}", conversation.id()))
+        .socket(format!("/sockets/session/{}", conversation.id()))
         .await
         .unwrap();
     next(&mut socket).await.unwrap();

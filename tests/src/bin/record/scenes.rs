@@ -209,7 +209,7 @@ pub(crate) async fn play(server: &LocalServer, scene: &Scene) -> Outcome<Taken> 
         .await?;
     let id = conversation.id();
     let mut frames = session(client, &conversation).await?;
-    let mut legacy = client.socket(&format!("/sockets/events/{id}")).await?;
+    let mut legacy = client.socket(format!("/sockets/events/{id}")).await?;
     conversation.send(format!("Scene {}.", scene.name)).await?;
     match scene.then {
         Then::Run | Then::Streaming => _ = conversation.run().await?,

@@ -127,10 +127,7 @@ pub(crate) async fn sockets_refused(side: &mut Side) {
             .session_api_key("wrong")
             .build()
             .unwrap();
-        let mut socket = wrong
-            .socket(&format!("/sockets/{kind}/{id}"))
-            .await
-            .unwrap();
+        let mut socket = wrong.socket(format!("/sockets/{kind}/{id}")).await.unwrap();
         let line = format!("{kind} wrong key {:?}", next(&mut socket).await);
         side.note(line);
         for path in [

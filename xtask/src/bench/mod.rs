@@ -6,6 +6,7 @@
 //! contains the limits they must meet, [`peers`] provides the peers, [`report`] creates tables and
 //! charts.
 
+mod numbers;
 mod peers;
 mod promises;
 mod report;

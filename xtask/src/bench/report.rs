@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use serde_json::{Value, json};
 
-use super::promises::{Benchmark, Bound, Headline, Promise};
+use super::{
+    numbers::{quantile, short, spread},
+    promises::{Benchmark, Bound, Headline, Promise},
+};
 
 /// A measurement of one subject in one round.
 #[derive(Debug, Clone)]
@@ -94,22 +97,6 @@ impl Rounds {
 fn sorted(mut values: Vec<f64>) -> Vec<f64> {
     values.sort_by(f64::total_cmp);
     values
-}
-
-fn quantile(sorted: &[f64], at: f64) -> f64 {
-    // With an even number of values the median is the mean of the two in the middle.
-    if at == 0.5 && !sorted.is_empty() && sorted.len().is_multiple_of(2) {
-        return f64::midpoint(sorted[sorted.len() / 2 - 1], sorted[sorted.len() / 2]);
-    }
-    let last = sorted.len().saturating_sub(1);
-    // There are few rounds, so the index always fits into f64's exact integers.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss
-    )]
-    let index = (last as f64 * at).round() as usize;
-    sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
 impl<'a> Report<'a> {
@@ -422,24 +409,6 @@ fn tidy(bound: f64) -> String {
 }
 
 /// Formats a median ratio and its range over the rounds.
-fn spread(ratios: &[f64]) -> String {
-    let at = |at| quantile(ratios, at);
-    match ratios {
-        [one] => format!("{one:.2}×"),
-        _ => format!("{:.2}× ({:.2}–{:.2})", at(0.5), at(0.0), at(1.0)),
-    }
-}
-
-fn short(value: f64) -> String {
-    match value.abs() {
-        size if size >= 1e9 => format!("{:.2}G", value / 1e9),
-        size if size >= 1e6 => format!("{:.2}M", value / 1e6),
-        size if size >= 1e4 => format!("{:.1}k", value / 1e3),
-        size if size >= 100.0 => format!("{value:.0}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

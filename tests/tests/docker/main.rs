@@ -1,7 +1,7 @@
 //! Servers in containers, on a real engine: the one in `DOCKER_HOST`, with the image in
 //! `OPENHANDS_TEST_IMAGE`. `cargo xtask test --docker` provides both.
 //!
-//! What an engine contains is observed with its own command, not with the library under test.
+//! The contents of an engine are observed with its own command, not with the library under test.
 
 #![allow(
     clippy::unwrap_used,

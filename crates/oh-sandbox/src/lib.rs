@@ -17,6 +17,8 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A [`Sandbox`] is what all kinds of sandboxes have in common.
+//!
 //! # How cleanup works
 //!
 //! Before the container is created, a small Python process (the *keeper*) starts. It is connected
@@ -41,6 +43,7 @@
 #[cfg(feature = "docker")]
 mod docker;
 mod error;
+mod sandbox;
 
 #[cfg(feature = "docker")]
 pub use docker::{
@@ -52,8 +55,8 @@ pub use docker::{
     settings::{Pull, Volume},
 };
 pub use error::{Error, ErrorKind, Result};
+pub use sandbox::{Request, Sandbox};
 // In signatures of this crate.
-#[cfg(feature = "docker")]
 #[doc(no_inline)]
 pub use oh_process::{ExitReport, LogLevel, LogLine, Logs, Status, StatusWatch};
 #[doc(no_inline)]

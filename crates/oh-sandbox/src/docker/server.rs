@@ -21,7 +21,8 @@ use tracing::{debug, warn};
 use url::Url;
 
 use crate::{
-    Engine, Error, ErrorKind, ExitReport, Logs, Progress, Result, Status, StatusWatch,
+    Engine, Error, ErrorKind, ExitReport, Logs, Progress, Request, Result, Sandbox, Status,
+    StatusWatch,
     docker::{
         address::{free_port, host_port, reachable, reachable_host, url_of},
         config,
@@ -305,11 +306,15 @@ impl DockerServer {
     /// # Errors
     ///
     /// Returns an error if the container does not run, or is paused already.
-    pub async fn pause(&self) -> Result<()> {
-        let paused = self.engine.docker.pause_container(&self.id).await;
-        paused.map_err(|error| refused::error("cannot pause the container", error))?;
-        self.reporter.set(Status::Paused);
-        Ok(())
+    pub fn pause(&self) -> Request<()> {
+        let (engine, id) = (self.engine.clone(), self.id.clone());
+        let reporter = self.reporter.clone();
+        Request::new(async move {
+            let paused = engine.docker.pause_container(&id).await;
+            paused.map_err(|error| refused::error("cannot pause the container", error))?;
+            reporter.set(Status::Paused);
+            Ok(())
+        })
     }
 
     /// Continues the processes of a paused container, and waits until the server is ready and
@@ -319,13 +324,18 @@ impl DockerServer {
     ///
     /// Returns an error if the container is not paused, or if the server is not ready within the
     /// time of [`ready_within`](crate::DockerServerBuilder::ready_within).
-    pub async fn resume(&self) -> Result<()> {
-        let resumed = self.engine.docker.unpause_container(&self.id).await;
-        resumed.map_err(|error| refused::error("cannot resume the container", error))?;
-        self.reporter.set(Status::Starting);
-        ready::verified(self.url().as_str(), &self.key, self.deadline).await?;
-        self.reporter.set(Status::Ready);
-        Ok(())
+    pub fn resume(&self) -> Request<()> {
+        let (engine, id) = (self.engine.clone(), self.id.clone());
+        let (reporter, deadline) = (self.reporter.clone(), self.deadline);
+        let (url, key) = (self.url().clone(), self.key.clone());
+        Request::new(async move {
+            let resumed = engine.docker.unpause_container(&id).await;
+            resumed.map_err(|error| refused::error("cannot resume the container", error))?;
+            reporter.set(Status::Starting);
+            ready::verified(url.as_str(), &key, deadline).await?;
+            reporter.set(Status::Ready);
+            Ok(())
+        })
     }
 
     /// Shuts the server down: sends SIGTERM, after `grace` kills everything in the container, and
@@ -425,6 +435,40 @@ impl WorkspaceHandle for DockerServer {
 impl AsRef<Client> for DockerServer {
     fn as_ref(&self) -> &Client {
         &self.client
+    }
+}
+
+impl Sandbox for DockerServer {
+    fn id(&self) -> &str {
+        self.id()
+    }
+
+    fn info(&self) -> &ServerInfo {
+        self.info()
+    }
+
+    fn status(&self) -> StatusWatch {
+        self.status()
+    }
+
+    fn logs(&self) -> Logs {
+        self.logs()
+    }
+
+    fn log_tail(&self) -> Vec<String> {
+        self.log_tail()
+    }
+
+    fn pause(&self) -> Request<()> {
+        self.pause()
+    }
+
+    fn resume(&self) -> Request<()> {
+        self.resume()
+    }
+
+    fn shutdown(self: Box<Self>, grace: Duration) -> Request<ExitReport> {
+        Request::new((*self).shutdown(grace))
     }
 }
 

@@ -177,8 +177,9 @@ impl Conversation {
         let asking = self.policy_may_ask();
         let held = self.mirror().read();
         let approved = approved(self.mirror(), &held, &open.actions);
-        let unapproved = || (open.actions.iter()).filter(|it| !approved.contains(it.id()));
-        let count = unapproved().count();
+        let unapproved = open.actions.iter().map(PendingAction::id);
+        let unapproved: HashSet<&str> = unapproved.filter(|id| !approved.contains(*id)).collect();
+        let count = unapproved.len();
         Signs {
             status: match held.status() {
                 ExecutionStatus::Running => Known::Running,
@@ -192,8 +193,7 @@ impl Conversation {
             open: count,
             answered: open.actions.is_empty() && self.has_answer_to_asked(&held),
             approved: count < open.actions.len(),
-            asks: asking
-                || unapproved().any(|action| was_asked_for(self.mirror(), &held, action.id())),
+            asks: asking || !asked_for(self.mirror(), &held, unapproved).is_empty(),
             complete: open.complete,
             moved: open.moved,
             up: held.link.is_up(),
@@ -220,13 +220,10 @@ impl Conversation {
     /// up to an event does not show that.
     pub(crate) fn ask_in(&self, copy: &Self) {
         let open = copy.open_actions().actions;
+        let open = open.iter().map(PendingAction::id).collect();
         let held = self.mirror().read();
-        let asked = open
-            .iter()
-            .map(PendingAction::id)
-            .filter(|id| was_asked_for(self.mirror(), &held, id))
-            .map(Box::from);
-        copy.mirror().answered.ask(asked);
+        let asked = asked_for(self.mirror(), &held, open);
+        copy.mirror().answered.ask(asked.into_iter().map(Box::from));
     }
 
     /// Returns the actions that wait for approval, as far as the mirror has received them.
@@ -314,10 +311,20 @@ fn answers_or_asks(event: &Event) -> Option<bool> {
     }
 }
 
-/// Returns whether a policy has asked for the approval of an open action. Setting another policy,
-/// which a restart of the server does as well, approves no action.
-fn was_asked_for(mirror: &Mirror, held: &Held, action: &str) -> bool {
+/// Returns those of the open actions for which a policy has asked for approval. Setting another
+/// policy, which a restart of the server does as well, approves no action.
+fn asked_for<'a>(mirror: &Mirror, held: &Held, open: HashSet<&'a str>) -> HashSet<&'a str> {
+    let (mut asked, mut rest): (HashSet<_>, HashSet<_>) = open
+        .into_iter()
+        .partition(|id| mirror.answered.was_asked(id));
     // The server logs that actions wait directly after it has logged the actions.
     let since = held.log.range(held.asked.unwrap_or(0)..held.log.end());
-    mirror.answered.was_asked(action) || !since.rev().any(|event| event.id() == action)
+    for event in since.rev() {
+        if rest.is_empty() {
+            break;
+        }
+        rest.remove(event.id());
+    }
+    asked.extend(rest);
+    asked
 }

@@ -1,6 +1,9 @@
 //! The actions in a log that have no answer yet, updated event by event. Contains no I/O.
 
-use std::sync::Mutex;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Mutex,
+};
 
 use oh_protocol::{Event, Payload, Source};
 
@@ -35,8 +38,7 @@ struct Seen {
     last: Option<Box<str>>,
     /// Whether the parent of any event is not the event before it.
     branched: bool,
-    /// Actions without an answer, in order.
-    open: Vec<Event>,
+    open: Unanswered,
 }
 
 impl Lineage {
@@ -62,7 +64,7 @@ impl Lineage {
             Head::Last => true,
         };
         (at_end && !seen.branched).then(|| Open {
-            actions: seen.open.clone(),
+            actions: seen.open.actions().cloned().collect(),
             complete: seen.first == 0 || seen.responses.are_two(),
         })
     }
@@ -72,7 +74,7 @@ impl Lineage {
         let mut seen = Seen::default();
         branch.iter().for_each(|event| seen.add(event));
         Open {
-            actions: seen.open,
+            actions: seen.open.actions().cloned().collect(),
             complete: seen.responses.are_two(),
         }
     }
@@ -124,21 +126,69 @@ impl Seen {
             Payload::Action(body) => {
                 self.responses.add(body.llm_response_id.as_deref());
                 if body.action.is_some() {
-                    self.open.push(event.clone());
+                    self.open.add(event, Some(&body.tool_call_id));
                 }
             }
-            Payload::Observation(body) => self.open.retain(|it| it.id() != &*body.action_id),
-            Payload::UserReject(body) => self.open.retain(|it| it.id() != &*body.action_id),
-            Payload::AgentError(body) => {
-                let call = &body.tool_call_id;
-                self.open.retain(|it| match it.payload() {
-                    Payload::Action(action) => action.tool_call_id != *call,
-                    _ => true,
-                });
-            }
+            Payload::Observation(body) => self.open.remove(&body.action_id),
+            Payload::UserReject(body) => self.open.remove(&body.action_id),
+            Payload::AgentError(body) => self.open.remove_call(&body.tool_call_id),
             // An action that this version cannot decode may be valid for the server.
-            Payload::Malformed(_) if event.kind() == "ActionEvent" => self.open.push(event.clone()),
+            Payload::Malformed(_) if event.kind() == "ActionEvent" => self.open.add(event, None),
             _ => {}
+        }
+    }
+}
+
+/// Actions without an answer. Finds an action by its id or by its call in constant time, because a
+/// log may have thousands of them.
+#[derive(Default)]
+struct Unanswered {
+    /// The actions with the ids of their calls, by the order in which they were added.
+    actions: BTreeMap<usize, (Event, Option<Box<str>>)>,
+    added: usize,
+    by_id: HashMap<Box<str>, usize>,
+    by_call: HashMap<Box<str>, Vec<usize>>,
+}
+
+impl Unanswered {
+    /// Returns the actions in order.
+    fn actions(&self) -> impl Iterator<Item = &Event> {
+        self.actions.values().map(|(event, _)| event)
+    }
+
+    fn add(&mut self, event: &Event, call: Option<&str>) {
+        let number = self.added;
+        self.added += 1;
+        self.by_id.insert(event.id().into(), number);
+        if let Some(call) = call {
+            self.by_call.entry(call.into()).or_default().push(number);
+        }
+        let call = call.map(Box::from);
+        self.actions.insert(number, (event.clone(), call));
+    }
+
+    /// Removes the action with an id.
+    fn remove(&mut self, id: &str) {
+        let Some(number) = self.by_id.remove(id) else {
+            return;
+        };
+        let Some((_, Some(call))) = self.actions.remove(&number) else {
+            return;
+        };
+        if let Some(numbers) = self.by_call.get_mut(&call) {
+            numbers.retain(|it| *it != number);
+            if numbers.is_empty() {
+                self.by_call.remove(&call);
+            }
+        }
+    }
+
+    /// Removes the actions of a call.
+    fn remove_call(&mut self, call: &str) {
+        for number in self.by_call.remove(call).unwrap_or_default() {
+            if let Some((event, _)) = self.actions.remove(&number) {
+                self.by_id.remove(event.id());
+            }
         }
     }
 }
@@ -198,6 +248,30 @@ mod tests {
             json!({"parent_id": "d", "tool_name": "t", "tool_call_id": "call-a", "error": "e"});
         add(&mut log, event("e", "AgentErrorEvent", &error));
         assert_eq!(ids(lineage.open(&log, &at("e"))).unwrap(), ["c"]);
+    }
+
+    #[test]
+    fn an_error_ends_all_open_actions_of_its_call() {
+        let call = |id: &str, call: &str| {
+            let fields = json!({"tool_name": "terminal", "tool_call_id": call,
+                "action": {"kind": "TerminalAction", "command": "ls"}});
+            event(id, "ActionEvent", &fields)
+        };
+        let answered = json!({"tool_name": "t", "tool_call_id": "x", "action_id": "a",
+            "rejection_reason": "no"});
+        let failed = json!({"tool_name": "t", "tool_call_id": "x", "error": "e"});
+        let log = [
+            call("a", "x"),
+            call("b", "y"),
+            event("c", "UserRejectObservation", &answered),
+            call("d", "x"),
+            call("e", "x"),
+            event("f", "AgentErrorEvent", &failed),
+            call("g", "x"),
+        ];
+        let open = Lineage::open_in(&log).actions;
+        let open: Vec<_> = open.iter().map(Event::id).collect();
+        assert_eq!(open, ["b", "g"]);
     }
 
     #[test]

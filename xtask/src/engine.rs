@@ -1,18 +1,27 @@
-//! A container engine for tests: the one that `DOCKER_HOST` names, or a `dockerd` that is started
-//! for the tests and stopped afterwards.
+//! A container engine for tests: one that runs already, or one that is started for the tests and
+//! stopped afterwards.
 
 use std::{
     env, fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use crate::{Result, cargo};
+use crate::Result;
 
-/// Time limit for the start and the end of `dockerd`.
+/// Time limit for the start and the end of an engine.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// The kind of an engine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The engine of the `docker` command, or a `dockerd` that is started.
+    Docker,
+    /// A `podman system service` that is started.
+    Podman,
+}
 
 /// An engine. One that was started for the tests ends with this value.
 pub(crate) struct Engine {
@@ -22,47 +31,91 @@ pub(crate) struct Engine {
 
 struct Started {
     daemon: Child,
-    /// The socket and the state of running containers.
+    /// The socket, the log, and the state of running containers.
     place: PathBuf,
 }
 
 impl Engine {
-    /// Returns the engine that `DOCKER_HOST` names, or starts one. The images of a started engine
-    /// stay in the target directory.
-    pub(crate) fn start() -> Result<Self> {
-        if let Some(address) = env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()) {
-            let engine = Self {
-                address,
-                started: None,
-            };
-            engine
-                .answers()
-                .map_err(|error| format!("DOCKER_HOST: {error}"))?;
-            return Ok(engine);
+    /// Returns the engine that runs: the one that `DOCKER_HOST` names, else the default one of the
+    /// `docker` command.
+    pub(crate) fn running() -> Result<Self> {
+        let chosen = env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+        let address = match &chosen {
+            Some(address) => address.clone(),
+            None => default_address()?,
+        };
+        let engine = Self {
+            address,
+            started: None,
+        };
+        match (engine.answers(), chosen) {
+            (Ok(()), _) => Ok(engine),
+            (Err(error), Some(_)) => Err(format!("DOCKER_HOST: {error}")),
+            (Err(error), None) => Err(error),
         }
-        let place = env::temp_dir().join(format!("oh-engine-{}", std::process::id()));
-        fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
-        let socket = place.join("engine.sock");
-        let mut command = Command::new("dockerd");
-        command
-            .arg("--host")
-            .arg(format!("unix://{}", socket.display()));
-        command
-            .arg("--data-root")
-            .arg(cargo::root().join("target/engine"));
-        command.arg("--exec-root").arg(place.join("exec"));
-        command.arg("--pidfile").arg(place.join("pid"));
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let log = fs::File::create(place.join("log")).map_err(|error| format!("log: {error}"))?;
-        command.stderr(log);
-        let daemon = command.spawn().map_err(|error| {
+    }
+
+    /// Returns an engine that runs already, or starts one. The images of a started engine stay in
+    /// the cache directory, for the next time.
+    pub(crate) fn start(kind: Kind) -> Result<Self> {
+        match kind {
+            Kind::Podman => Self::podman(),
+            Kind::Docker if env::var("DOCKER_HOST").is_ok_and(|host| !host.is_empty()) => {
+                Self::running()
+            }
+            Kind::Docker => Self::running().or_else(|_| Self::dockerd()),
+        }
+    }
+
+    fn dockerd() -> Result<Self> {
+        let cache = cache()?;
+        let mut command = ends_with_us("dockerd");
+        command.arg("--data-root").arg(cache.join("data"));
+        // Refuses to share the images with another dockerd.
+        command.arg("--pidfile").arg(cache.join("pid"));
+        Self::spawn(command, "--host", |command, place| {
+            command.arg("--exec-root").arg(place.join("exec"));
+        })
+        .map_err(|error| {
             format!(
                 "cannot start dockerd: {error}; install it (`apt-get install docker.io`) and run \
                  as root, or set DOCKER_HOST to an engine that runs"
             )
-        })?;
+        })
+    }
+
+    fn podman() -> Result<Self> {
+        let mut command = ends_with_us("podman");
+        command.args(["system", "service", "--time", "0"]);
+        Self::spawn(command, "", |_, _| ()).map_err(|error| {
+            format!(
+                "cannot start podman: {error}; install it (`apt-get install podman`) and run as \
+                 root"
+            )
+        })
+    }
+
+    /// Starts an engine that listens on a new socket. `option` precedes the address.
+    fn spawn(
+        mut command: Command,
+        option: &str,
+        add: impl FnOnce(&mut Command, &Path),
+    ) -> Result<Self> {
+        let place = env::temp_dir().join(format!("oh-engine-{}", std::process::id()));
+        fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+        let address = format!("unix://{}", place.join("engine.sock").display());
+        add(&mut command, &place);
+        if !option.is_empty() {
+            command.arg(option);
+        }
+        command
+            .arg(&address)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let log = fs::File::create(place.join("log")).map_err(|error| format!("log: {error}"))?;
+        let daemon = command.stderr(log).spawn().map_err(|e| e.to_string())?;
         let mut engine = Self {
-            address: format!("unix://{}", socket.display()),
+            address,
             started: Some(Started { daemon, place }),
         };
         engine.wait()?;
@@ -84,12 +137,7 @@ impl Engine {
     fn answers(&self) -> Result {
         let mut version = self.command();
         version.args(["version", "--format", "{{.Server.Version}}"]);
-        let output = version.output();
-        let output = output.map_err(|error| format!("cannot run docker: {error}"))?;
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        }
+        output_of(version).map(drop)
     }
 
     fn wait(&mut self) -> Result {
@@ -105,10 +153,7 @@ impl Engine {
             if ended.is_some() || begun.elapsed() > LIMIT {
                 let log = fs::read_to_string(started.place.join("log")).unwrap_or_default();
                 let last: Vec<&str> = log.lines().rev().take(5).collect();
-                return Err(format!(
-                    "dockerd does not start: {error}\n{}",
-                    last.join("\n")
-                ));
+                return Err(format!("{error}\n{}", last.join("\n")));
             }
             thread::sleep(Duration::from_millis(100));
         }
@@ -136,5 +181,47 @@ impl Drop for Engine {
             let _best_effort = Command::new("umount").arg(mounted).status();
         }
         let _best_effort = fs::remove_dir_all(&started.place);
+    }
+}
+
+/// Returns the directory with the images of engines that are started for tests.
+fn cache() -> Result<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    let below = match (set("XDG_CACHE_HOME"), set("HOME")) {
+        (Some(cache), _) => PathBuf::from(cache),
+        (None, Some(home)) => Path::new(&home).join(".cache"),
+        (None, None) => return Err("HOME is not set".to_owned()),
+    };
+    let cache = below.join("openhands-rs").join("engine");
+    fs::create_dir_all(&cache).map_err(|error| format!("{}: {error}", cache.display()))?;
+    Ok(cache)
+}
+
+/// Returns a command whose process gets SIGTERM when this one ends, also after `kill -9`.
+fn ends_with_us(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", program]);
+    command
+}
+
+/// Returns the address of the default engine of the `docker` command.
+fn default_address() -> Result<String> {
+    let mut inspect = Command::new("docker");
+    inspect.args([
+        "context",
+        "inspect",
+        "--format",
+        "{{.Endpoints.docker.Host}}",
+    ]);
+    output_of(inspect)
+}
+
+fn output_of(mut command: Command) -> Result<String> {
+    let output = command.output().map_err(|error| {
+        format!("cannot run docker: {error}; install it (`apt-get install docker.io`)")
+    })?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
     }
 }

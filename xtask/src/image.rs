@@ -18,7 +18,6 @@ use crate::{Result, cargo};
 /// Debian's version with the Python that the environments of the server have.
 const SUITE: &str = "trixie";
 const PYTHON: &str = "python3.13";
-const MIRROR: &str = "http://deb.debian.org/debian";
 /// The packages that an agent needs in addition to a minimal system.
 const PACKAGES: &str = "python3,tmux,git,ca-certificates,tini,procps,less";
 /// The user of the server, as in the image that the server's authors publish.
@@ -70,25 +69,28 @@ pub(crate) fn run(options: &Options) -> Result {
 pub(crate) fn ensure(engine: &mut dyn FnMut() -> Command, force: bool) -> Result {
     let begun = Instant::now();
     let tag = tag()?;
-    let recipe = recipe()?;
-    let format = format!("{{{{index .Config.Labels \"{LABEL}\"}}}}");
-    let mut inspect = engine();
-    inspect.args(["image", "inspect", "--format", &format, &tag]);
-    let known = inspect.output().map_err(|error| {
-        format!("cannot run the engine's command: {error}; install docker.io or podman")
-    })?;
-    if !force && String::from_utf8_lossy(&known.stdout).trim() == recipe {
+    if !force && is_current(&mut engine())? {
         cargo::say(&format!("image: {tag} is up to date"));
         return Ok(());
     }
     let place = cargo::root().join("target").join("xtask-image");
-    let built = build(&place, &mut engine(), &tag, &recipe);
+    let built = build(&place, &mut engine(), &tag, &recipe()?);
     // About 1 GB. If removal fails now, it is repeated before the next use.
     let _ = fs::remove_dir_all(&place);
     built?;
     let seconds = begun.elapsed().as_secs();
     cargo::say(&format!("image: built {tag} in {seconds} s"));
     Ok(())
+}
+
+/// Returns whether the engine has the image, built from the present recipe.
+pub(crate) fn is_current(engine: &mut Command) -> Result<bool> {
+    let format = format!("{{{{index .Config.Labels \"{LABEL}\"}}}}");
+    engine.args(["image", "inspect", "--format", &format, &tag()?]);
+    let known = engine.output().map_err(|error| {
+        format!("cannot run the engine's command: {error}; install docker.io or podman")
+    })?;
+    Ok(String::from_utf8_lossy(&known.stdout).trim() == recipe()?)
 }
 
 fn build(place: &Path, import: &mut Command, tag: &str, recipe: &str) -> Result {
@@ -106,7 +108,8 @@ fn build(place: &Path, import: &mut Command, tag: &str, recipe: &str) -> Result 
     let root = place.join("root");
     let mut debootstrap = Command::new("debootstrap");
     debootstrap.args(["--variant=minbase", &format!("--include={PACKAGES}"), SUITE]);
-    debootstrap.arg(&root).arg(MIRROR).stdout(Stdio::null());
+    // Uses the mirror that debootstrap is configured with.
+    debootstrap.arg(&root).stdout(Stdio::null());
     cargo::run(debootstrap).map_err(|error| {
         format!("{error}; needs root and the package debootstrap (`apt-get install debootstrap`)")
     })?;

@@ -5,6 +5,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod constraints;
+mod containers;
 mod demo;
 mod docs;
 mod engine;
@@ -38,8 +39,10 @@ enum Verb {
     Demo(demo::Options),
     /// Run every test, including end to end on a real server (second command of the README).
     Test(test::Options),
-    /// Run the long tests: random runs, ten thousand connection cuts, older servers.
+    /// Run the long tests: random runs, ten thousand connection cuts, older servers, containers.
     Soak,
+    /// Run only the tests of servers in containers, on Docker or Podman.
+    Containers(containers::Options),
     /// Record responses of a real server for the tests and benches of `oh-protocol`.
     Fixtures,
     /// Show how a program can request each operation of the pinned server, and find missing calls.
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::run(&options),
         Verb::Test(options) => test::run(&options),
         Verb::Soak => test::soak(),
+        Verb::Containers(options) => containers::run(&options),
         Verb::Fixtures => fixtures::run(),
         Verb::ApiCoverage => api_coverage::run(),
         Verb::Constraints(options) => constraints::run(&options),

@@ -10,8 +10,9 @@ use clap::Args;
 use crate::{
     Result, api_coverage, bench,
     cargo::{self, ALL},
-    engine::Engine,
-    example, image,
+    containers,
+    engine::{Engine, Kind},
+    example,
 };
 
 #[derive(Args, Default)]
@@ -19,13 +20,11 @@ pub(crate) struct Options {
     /// Skip the end-to-end tests: nothing is provisioned and no server is started.
     #[arg(long)]
     no_e2e: bool,
-    /// Also run the tests of containers. Needs an engine in `DOCKER_HOST`, or root and `dockerd`.
+    /// Fail unless there is a container engine. Without this option, the tests of containers are
+    /// left out if no engine runs, or if it does not have the image.
     #[arg(long, conflicts_with = "no_e2e")]
     docker: bool,
 }
-
-/// The tests of containers.
-const CONTAINERS: &str = "docker";
 
 /// The end-to-end tests that share a process, and thus a template for each version of the server.
 const SHARED: &str = "real";
@@ -40,12 +39,21 @@ pub(crate) fn run(options: &Options) -> Result {
     let begun = Instant::now();
     cargo::ensure_nextest()?;
     let mut rows = Vec::new();
-    let mut steps: Vec<Step> = match options.no_e2e {
+    let engine = match options.docker {
+        true => Ok(Engine::start(Kind::Docker)?),
+        false => containers::usable_engine(),
+    };
+    let steps = match options.no_e2e {
         true => vec![UNIT, DOCTESTS, EXAMPLE, BENCHES],
         false => vec![UNIT, DOCTESTS, EXAMPLE, SHARING, ALONE, OPERATIONS, BENCHES],
     };
-    if options.docker {
-        steps.push(("end to end, servers in containers", containers));
+    let mut steps: Vec<Step<'_>> = steps
+        .into_iter()
+        .map(|(name, step)| (name, Box::new(step) as Box<dyn Fn() -> Result>))
+        .collect();
+    if let (Ok(engine), false) = (&engine, options.no_e2e) {
+        let usual = || containers::usual(engine);
+        steps.push(("end to end, servers in containers", Box::new(usual)));
     }
     let result = steps.iter().try_for_each(|(name, step)| {
         let begun = Instant::now();
@@ -65,35 +73,43 @@ pub(crate) fn run(options: &Options) -> Result {
     if options.no_e2e {
         cargo::say("  skipped  end to end (--no-e2e)");
     }
-    if !options.docker {
-        cargo::say("  skipped  servers in containers: run `cargo xtask test --docker`");
+    if let (Err(reason), false) = (&engine, options.no_e2e) {
+        cargo::say(&format!(
+            "  SKIPPED  end to end, servers in containers: {reason}; `cargo xtask test --docker` \
+             requires them"
+        ));
     }
     cargo::say(&format!("  total {:.0} s", begun.elapsed().as_secs_f64()));
     result
 }
 
 /// A step and its name in the summary.
-type Step = (&'static str, fn() -> Result);
+type Step<'a> = (&'static str, Box<dyn Fn() -> Result + 'a>);
 
-const UNIT: Step = ("unit, scenario, integration", || {
+/// A step that needs nothing, and its name in the summary.
+type Constant = (&'static str, fn() -> Result);
+
+const UNIT: Constant = ("unit, scenario, integration", || {
     nextest(&["-E", "not package(openhands-tests)"])
 });
-const DOCTESTS: Step = ("doctests", || {
+const DOCTESTS: Constant = ("doctests", || {
     let doctests = [&["test", "--doc", "--quiet"], &ALL[..]].concat();
     cargo::run(cargo::cargo(&doctests)).map(drop)
 });
-const EXAMPLE: Step = ("tests of an example, without Python", example::run);
-const SHARING: Step = ("end to end, servers of shared templates", sharing);
-const ALONE: Step = ("end to end, each test in its process", || {
-    let selected =
-        format!("package(openhands-tests) and not binary({SHARED}) and not binary({CONTAINERS})");
+const EXAMPLE: Constant = ("tests of an example, without Python", example::run);
+const SHARING: Constant = ("end to end, servers of shared templates", sharing);
+const ALONE: Constant = ("end to end, each test in its process", || {
+    let selected = format!(
+        "package(openhands-tests) and not binary({SHARED}) and not binary({})",
+        containers::PROGRAM
+    );
     nextest(&["-E", &selected])
 });
-const OPERATIONS: Step = (
+const OPERATIONS: Constant = (
     "operations of the pinned server, each with a call",
     api_coverage::run,
 );
-const BENCHES: Step = ("benches without a server, a smoke run of each", || {
+const BENCHES: Constant = ("benches without a server, a smoke run of each", || {
     bench::smoke(false)
 });
 
@@ -112,23 +128,12 @@ fn sharing() -> Result {
     cargo::run_within(LIMIT, command).map(drop)
 }
 
-/// Runs the tests of containers on an engine that has the image of the pinned server.
-fn containers() -> Result {
-    let engine = Engine::start()?;
-    image::ensure(&mut || engine.command(), false)?;
-    let program = cargo::test_program(CONTAINERS)?;
-    let mut command = Command::new(program);
-    command.env("DOCKER_HOST", engine.address());
-    command.env("OPENHANDS_TEST_IMAGE", image::tag()?);
-    command.args(["--test-threads", "2"]);
-    command.current_dir(cargo::root().join("tests"));
-    cargo::run_within(LIMIT, command).map(drop)
-}
-
 /// Runs the tests that are too long for every test run, one after the other, and a smoke run of
-/// each benchmark.
+/// each benchmark. Needs a container engine.
 pub(crate) fn soak() -> Result {
     cargo::ensure_nextest()?;
-    nextest(&["--profile", "soak"])?;
+    let without = format!("test(soak_) and not binary({})", containers::PROGRAM);
+    nextest(&["--profile", "soak", "-E", &without])?;
+    containers::long()?;
     bench::smoke(true)
 }

@@ -14,6 +14,9 @@ use crate::{
     supervise::{keeper, logs},
 };
 
+/// An authenticated route that is cheap and exists in every version.
+pub const GUARDED: &str = probe::GUARDED;
+
 /// A process that runs a script when this process ends, in any way.
 #[derive(Debug, Clone)]
 pub struct Keeper(keeper::Keeper);

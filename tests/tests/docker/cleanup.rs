@@ -1,87 +1,33 @@
 //! The owner of a container ends in every way. No container is left.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-    thread,
-    time::Duration,
+use std::{thread, time::Duration};
+
+use openhands::sandbox::{Engine, Leftover, OwnerState};
+use openhands_tests::containers::{containers, docker, eventually};
+
+use super::{
+    images::stand_in,
+    owners::{Owner, act, chance, role},
 };
 
-use openhands::sandbox::{Engine, OwnerState};
-
-use super::common::{builder, containers, docker, eventually};
-
-const ROLE: &str = "OH_TEST_OWNER";
-
-/// Runs a test of this module again, as an owner.
-fn owner(test: &str, role: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", &format!("cleanup::{test}")])
-        .env(ROLE, role)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-/// Waits until the owner prints this word.
-fn wait_for(child: &mut Child, word: &str) {
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let found = lines
-        .by_ref()
-        .map_while(Result::ok)
-        .any(|line| line.contains(word));
-    assert!(found, "the owner never printed {word}");
-    // Keep reading: a closed pipe would end the owner.
-    thread::spawn(move || lines.count());
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Runtime::new().unwrap()
-}
-
-/// Acts as an owner that ends in the given way.
-fn act(tag: &str, way: &str) {
-    runtime().block_on(async {
-        println!("BEGINS");
-        let server = builder(tag).start().await.unwrap();
-        if way == "paused" {
-            server.pause().await.unwrap();
-        }
-        println!("OWNS");
-        match way {
-            "exit" => std::process::exit(3),
-            "panic" => panic!("as requested"),
-            _ => std::future::pending::<()>().await,
-        }
-    });
-}
-
 fn leaves_nothing(test: &str, way: &str) {
-    if let Ok(way) = std::env::var(ROLE) {
-        return act(test, &way);
+    if let Some(way) = role() {
+        return act(stand_in(test), &way);
     }
-    let mut child = owner(test, way);
-    wait_for(&mut child, "OWNS");
-    if way != "exit" && way != "panic" {
-        assert_eq!(containers(test).len(), 1);
-        let signal = if way == "interrupt" { "-INT" } else { "-KILL" };
-        let pid = child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([signal, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+    let owner = Owner::start(&format!("cleanup::{test}"), way).prints("OWNS");
+    match way {
+        "exit" | "panic" => assert!(!owner.wait()),
+        "interrupt" => {
+            assert_eq!(containers(test).len(), 1);
+            owner.signal("-INT");
+            assert!(!owner.wait());
+        }
+        _ => {
+            assert_eq!(containers(test).len(), 1);
+            owner.kill();
+        }
     }
-    assert!(!child.wait().unwrap().success());
     eventually("no container", || containers(test).is_empty());
-}
-
-#[test]
-fn a_killed_owner() {
-    leaves_nothing("a_killed_owner", "kill");
 }
 
 #[test]
@@ -105,67 +51,84 @@ fn an_owner_that_panics() {
 }
 
 #[test]
-fn an_owner_killed_while_it_starts() {
-    let test = "an_owner_killed_while_it_starts";
-    if let Ok(way) = std::env::var(ROLE) {
-        return act(test, &way);
+fn a_killed_owner_beside_another_one() {
+    let test = "a_killed_owner_beside_another_one";
+    if let Some(way) = role() {
+        return act(stand_in(test), &way);
     }
-    for after in [0, 50, 100, 150, 200, 250, 300, 400, 600, 1000] {
-        let mut child = owner(test, "kill");
-        wait_for(&mut child, "BEGINS");
-        // Spread over the start: nothing may be left at any moment.
-        thread::sleep(Duration::from_millis(after));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        // The engine may complete a creation after its requester has gone.
-        thread::sleep(Duration::from_secs(2));
-        eventually(&format!("nothing left, {after} ms"), || {
-            containers(test).is_empty()
-        });
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let start = stand_in("the_other_owner").start();
+    let other = runtime.block_on(start).unwrap();
+    let owner = Owner::start(&format!("cleanup::{test}"), "kill").prints("OWNS");
+    assert_eq!(containers(test).len(), 1);
+    owner.kill();
+    assert_eq!(containers(test), [""; 0]);
+    assert_eq!(containers("the_other_owner"), [other.id()]);
+    runtime.block_on(async {
+        other.client().server_info().await.unwrap();
+        other.shutdown(Duration::from_secs(5)).await.unwrap();
+    });
+    assert_eq!(containers("the_other_owner"), [""; 0]);
+}
+
+#[test]
+fn an_owner_killed_at_random_moments_of_its_start() {
+    let test = "an_owner_killed_at_random_moments_of_its_start";
+    if let Some(way) = role() {
+        return act(stand_in(test), &way);
     }
+    let mut chance = chance();
+    let moments: Vec<u64> = (0..10).map(|_| chance.pick(0..=1200)).collect();
+    // Concurrently, because a keeper waits for containers that the engine may be creating.
+    thread::scope(|scope| {
+        for moment in moments {
+            scope.spawn(move || {
+                let owner = Owner::start(&format!("cleanup::{test}"), "kill").prints("BEGINS");
+                thread::sleep(Duration::from_millis(moment));
+                owner.kill();
+            });
+        }
+    });
+    assert_eq!(containers(test), [""; 0]);
 }
 
 #[tokio::test]
 async fn a_start_that_is_dropped_at_any_step() {
     let tag = "dropped";
-    for after in [0, 20, 50, 100, 150, 200, 300, 500, 1000] {
-        let start = builder(tag).start();
-        let ended = tokio::time::timeout(Duration::from_millis(after), start).await;
-        assert!(ended.is_err(), "no server is that fast");
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        eventually(&format!("nothing left, {after} ms"), || {
-            containers(tag).is_empty()
-        });
+    let starts = [0, 20, 50, 100, 150, 200, 300, 500, 1000].map(|after| {
+        let start = stand_in(tag).start();
+        tokio::time::timeout(Duration::from_millis(after), start)
+    });
+    let started: Vec<_> = starts.into_iter().map(tokio::spawn).collect();
+    for task in started {
+        drop(task.await.unwrap());
     }
+    // The engine may be creating containers of requests that were dropped.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    eventually("nothing left", || containers(tag).is_empty());
 }
 
 #[test]
 fn a_container_whose_keeper_was_killed_too_is_found_by_its_labels() {
     let test = "a_container_whose_keeper_was_killed_too_is_found_by_its_labels";
-    if std::env::var(ROLE).is_ok() {
-        return runtime().block_on(async {
-            // As after a power cut: no process of the owner is left.
-            let server = builder(test).without_keeper().start().await.unwrap();
-            println!("OWNS {}", server.id());
-            std::future::pending::<()>().await;
-        });
+    if role().is_some() {
+        // As after a power cut: no process of the owner is left.
+        return act(stand_in(test).without_keeper(), "kill");
     }
-    let mut child = owner(test, "kill");
-    wait_for(&mut child, "OWNS");
+    let owner = Owner::start(&format!("cleanup::{test}"), "kill").prints("OWNS");
     let [id] = containers(test).try_into().unwrap();
-    runtime().block_on(async {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
         let engine = Engine::connect().await.unwrap();
-        let state = |found: Vec<openhands::sandbox::Leftover>| {
+        let state = |found: Vec<Leftover>| {
             let mine = found.into_iter().find(|left| left.id == id);
             mine.unwrap().owner
         };
-        assert_eq!(
-            state(engine.leftovers().await.unwrap()),
-            OwnerState::Running
-        );
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(state(engine.leftovers().await.unwrap()), OwnerState::Ended);
+        let found = engine.leftovers().await.unwrap();
+        assert_eq!(state(found), OwnerState::Running);
+        owner.kill();
+        let found = engine.leftovers().await.unwrap();
+        assert_eq!(state(found), OwnerState::Ended);
         let pruned = engine.prune().await.unwrap();
         assert!(pruned.iter().any(|left| left.id == id));
     });
@@ -175,7 +138,7 @@ fn a_container_whose_keeper_was_killed_too_is_found_by_its_labels() {
 #[tokio::test]
 async fn a_container_that_others_remove_is_no_error_at_the_end() {
     let tag = "removed";
-    let server = builder(tag).start().await.unwrap();
+    let server = stand_in(tag).start().await.unwrap();
     docker(&["rm", "--force", server.id()]);
     server.shutdown(Duration::from_secs(5)).await.unwrap();
     assert_eq!(containers(tag), [""; 0]);

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use openhands::sandbox::{DockerServerBuilder, Engine, Error, ErrorKind, Volume};
 
-use super::common::{builder, containers, docker, image};
+use openhands_tests::containers::{builder, containers};
+
+use super::images::{derived, stand_in};
 
 async fn fails(
     tag: &str,
@@ -34,35 +36,24 @@ async fn images_that_cannot_be_used() {
     assert!(error.to_string().contains("no-such-image:1"), "{error}");
 
     // The same system, but nothing that starts a server.
-    let tag = "oh-test-plain:1";
-    let name = "oh-test-plain";
-    docker(&["create", "--name", name, &image()]);
-    docker(&[
-        "commit",
-        "--change",
-        "ENTRYPOINT [\"/bin/sleep\"]",
-        name,
-        tag,
-    ]);
-    let error = fails("sleep", |b| b.image(tag)).await;
+    let sleeps = derived("sleep", &[r#"ENTRYPOINT ["/bin/sleep"]"#]);
+    let error = fails("sleep", |b| b.image(sleeps)).await;
     assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error}");
-    docker(&[
-        "commit",
-        "--change",
-        "ENTRYPOINT [\"/no/such/program\"]",
-        name,
-        tag,
-    ]);
-    let error = fails("no-program", |b| b.image(tag)).await;
-    assert!(
-        matches!(
-            error.kind(),
-            ErrorKind::NotAnAgentServer | ErrorKind::InvalidInput
-        ),
-        "{error}"
-    );
-    docker(&["rm", name]);
-    docker(&["rmi", tag]);
+    let missing = derived("missing", &[r#"ENTRYPOINT ["/no/such/program"]"#]);
+    let error = fails("no-program", |b| b.image(missing)).await;
+    assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error}");
+
+    // Another program, which answers HTTP.
+    let web = r#"ENTRYPOINT ["sh", "-c", "exec python3 -m http.server 8000 -d /tmp"]"#;
+    let web = derived("web", &[web]);
+    let error = fails("web", |b| b.image(web)).await;
+    assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error}");
+
+    // An agent server that is too old.
+    let old = |b: DockerServerBuilder| b.env("STAND_IN_VERSION", "1.2.3");
+    let error = old(stand_in("old")).start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert_eq!(containers("old"), [""; 0], "{error}");
 }
 
 #[tokio::test]
@@ -108,22 +99,19 @@ async fn servers_that_end_before_they_are_ready() {
 
 #[tokio::test]
 async fn limits_that_the_engine_refuses_are_left_out() {
+    let tag = "limits";
     let (sender, steps) = std::sync::mpsc::channel();
     // Above what the kernel permits for any process.
-    let server = builder("limits")
+    let server = stand_in(tag)
         .ulimit("nofile", 1 << 40, 1 << 40)
         .on_progress(move |step| _ = sender.send(step.to_string()))
         .start()
         .await
         .unwrap();
-    assert_eq!(containers("limits"), [server.id()]);
-    drop(server);
+    assert_eq!(containers(tag), [server.id()]);
+    server.shutdown(Duration::from_secs(5)).await.unwrap();
     let steps: Vec<String> = steps.try_iter().collect();
-    assert!(
-        steps
-            .iter()
-            .any(|step| step.contains("without the requested limits")),
-        "{steps:?}"
-    );
-    assert_eq!(containers("limits"), [""; 0]);
+    let reported = |step: &String| step.contains("without the requested limits");
+    assert!(steps.iter().any(reported), "{steps:?}");
+    assert_eq!(containers(tag), [""; 0]);
 }

@@ -7,44 +7,70 @@ use openhands::{
     sandbox::{DockerServer, ErrorKind, Status, Volume, secrecy::ExposeSecret},
 };
 
-use super::common::{builder, containers, docker, others};
+use openhands_tests::containers::{builder, containers, docker, run};
+
+use super::images::stand_in;
 
 #[tokio::test]
-async fn a_server_is_verified_confined_and_removed() {
-    let before = others();
+async fn a_server_is_verified_confined_configured_and_removed() {
     let tag = "confined";
-    let server = builder(tag).env("PLAIN", "value").start().await.unwrap();
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("given"), "from outside").unwrap();
+    let name = format!("oh-test-{}", run());
+    let server = builder(tag)
+        .env("PLAIN", "value")
+        .volume(Volume::bind(place.path().to_str().unwrap(), "/given").read_only(true))
+        .publish(9000)
+        .memory(1 << 30)
+        .cpus(1.5)
+        .pids(300)
+        .ulimit("nofile", 1000, 2000)
+        .name(&name)
+        .user("10001:10001")
+        .start()
+        .await
+        .unwrap();
     assert_eq!(containers(tag), [server.id()]);
     assert_eq!(server.info().version, openhands::process::SERVER_VERSION);
     assert!(server.url().as_str().starts_with("http://127.0.0.1:"));
 
-    let shown =
-        server.execute("id -u; pwd; echo $PLAIN; grep -E 'CapEff|NoNewPrivs' /proc/self/status");
-    let shown = shown.await.unwrap();
+    let command = "id -u; echo $PLAIN; cat /given/given; echo; ulimit -Sn; ulimit -Hn; \
+        grep -E 'CapEff|NoNewPrivs' /proc/self/status; touch /given/new";
+    let shown = server.execute(command).await.unwrap();
     let lines: Vec<&str> = shown.stdout().lines().collect();
-    assert_eq!(lines[0], "10001");
-    assert_eq!(lines[2], "value");
-    assert!(lines[3].ends_with("0000000000000000"), "{lines:?}");
-    assert!(lines[4].ends_with('1'), "{lines:?}");
+    assert_eq!(
+        lines[..5],
+        ["10001", "value", "from outside", "1000", "2000"]
+    );
+    assert!(lines[5].ends_with("0000000000000000"), "{lines:?}");
+    assert!(lines[6].ends_with('1'), "{lines:?}");
+    assert!(!shown.success(), "the mount is read-only");
+    let format =
+        "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}} {{.Name}}";
+    let shown = docker(&["inspect", "--format", format, server.id()]);
+    let shown = shown.replace(&format!(" /{name}"), &format!(" {name}"));
+    assert_eq!(shown, format!("1073741824 1500000000 300 {name}"));
+    let extra = server.published(9000).expect("published");
+    assert!(extra.ip().is_loopback());
 
     // The key is in nothing that the engine shows, and no longer in the container.
     let key = server.session_api_key().expose_secret().to_owned();
     assert!(!docker(&["inspect", server.id()]).contains(&key));
-    let file = server
-        .execute("cat /etc/openhands-rs/server.json")
-        .await
-        .unwrap();
-    assert!(file.stdout().contains("session_api_keys") && !file.stdout().contains(&key));
+    let file = server.execute("cat /etc/openhands-rs/server.json").await;
+    let file = file.unwrap().stdout().to_owned();
+    assert!(file.contains("session_api_keys") && !file.contains(&key));
     let ports = docker(&["port", server.id()]);
     assert!(
         ports.lines().all(|line| line.contains("-> 127.0.0.1:")),
         "{ports}"
     );
 
+    let taken = stand_in("taken").name(&name).start().await.unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::Conflict, "{taken}");
+    assert_eq!(containers("taken"), [""; 0]);
     let report = server.shutdown(Duration::from_secs(10)).await.unwrap();
     assert!(report.success(), "{report}");
     assert_eq!(containers(tag), [""; 0]);
-    assert_eq!(others(), before);
 }
 
 #[tokio::test]
@@ -98,49 +124,11 @@ async fn a_kept_container_is_found_again_running_paused_and_stopped() {
     }
     let wrong = "not-the-key-of-this-server";
     let error = DockerServer::attach(id.as_str(), wrong).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error}");
+    assert!(!error.to_string().contains(wrong), "{error}");
     let again = DockerServer::attach(id.as_str(), key).await.unwrap();
     again.remove(Duration::from_secs(5)).await.unwrap();
     assert_eq!(containers(tag), [""; 0]);
     let error = DockerServer::attach(id.as_str(), wrong).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
-}
-
-#[tokio::test]
-async fn volumes_ports_and_limits_are_applied() {
-    let tag = "options";
-    let place = tempfile::tempdir().unwrap();
-    std::fs::write(place.path().join("given"), "from outside").unwrap();
-    let source = place.path().to_str().unwrap();
-    let server = builder(tag)
-        .volume(Volume::bind(source, "/given").read_only(true))
-        .publish(9000)
-        .memory(1 << 30)
-        .cpus(1.5)
-        .pids(300)
-        .name("oh-test-options")
-        .user("10001:10001")
-        .start()
-        .await
-        .unwrap();
-    let read = server
-        .execute("cat /given/given; touch /given/new")
-        .await
-        .unwrap();
-    assert!(read.stdout().contains("from outside") && !read.success());
-    let extra = server.published(9000).expect("published");
-    assert!(extra.ip().is_loopback());
-    let format =
-        "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}} {{.Name}}";
-    let shown = docker(&["inspect", "--format", format, server.id()]);
-    assert_eq!(shown, "1073741824 1500000000 300 /oh-test-options");
-    let taken = builder(tag)
-        .name("oh-test-options")
-        .start()
-        .await
-        .unwrap_err();
-    assert_eq!(taken.kind(), ErrorKind::Conflict, "{taken}");
-    assert_eq!(containers(tag), [server.id()]);
-    drop(server);
-    assert_eq!(containers(tag), [""; 0]);
 }

@@ -1,7 +1,7 @@
 //! Servers in containers, on a real engine: the one in `DOCKER_HOST`, with the image in
-//! `OPENHANDS_TEST_IMAGE`. `cargo xtask test --docker` provides both.
+//! `OPENHANDS_TEST_IMAGE`. `cargo xtask containers` provides both, and `cargo xtask test` runs it.
 //!
-//! The contents of an engine are observed with its own command, not with the library under test.
+//! Tests of owners and errors use a stand-in for the server, which starts in a fraction of a second.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,7 +12,8 @@
 )]
 
 mod cleanup;
-mod common;
 mod errors;
+mod images;
 mod lifecycle;
+mod owners;
 mod work;

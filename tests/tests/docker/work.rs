@@ -10,7 +10,7 @@ use openhands::{
 };
 use serde_json::json;
 
-use super::common::{builder, containers, docker};
+use openhands_tests::containers::{builder, containers, docker};
 
 fn agent(model: &ScriptedModel) -> Agent {
     let llm = Llm::new("openai/scripted")
@@ -24,47 +24,36 @@ fn terminal(command: &str) -> Step {
 }
 
 #[tokio::test]
-async fn an_agent_works_in_its_container_also_over_a_pause() {
-    let gate = Gate::new();
+async fn an_agent_works_over_a_pause_until_its_container_ends() {
+    let tag = "work";
+    let (paused, killed) = (Gate::new(), Gate::new());
     let script = Script::new()
         .step(terminal("echo hello > made.txt"))
-        .step(terminal("cat made.txt").hold(&gate))
-        .step(Step::finish("done"));
+        .step(terminal("cat made.txt").hold(&paused))
+        .step(Step::finish("done"))
+        .step(terminal("true").hold(&killed));
     let model = ScriptedModel::start(script).await.unwrap();
     // The scripted model listens on loopback.
-    let server = builder("work").network("host").start().await.unwrap();
+    let server = builder(tag).network("host").start().await.unwrap();
     let conversation = Conversation::builder(&server, agent(&model))
         .start()
         .await
         .unwrap();
     conversation.send("Go.").await.unwrap();
     let run = tokio::spawn(conversation.run().into_future());
-    gate.arrived(1).await;
+    paused.arrived(1).await;
     server.pause().await.unwrap();
-    gate.open();
+    assert_eq!(server.status().current(), Status::Paused);
+    paused.open();
     server.resume().await.unwrap();
     let outcome = run.await.unwrap().unwrap();
     assert!(outcome.is_finished(), "{outcome}");
     let read = server.execute("cat /workspace/made.txt").await.unwrap();
     assert_eq!(read.stdout().trim(), "hello");
-    conversation.close().await.unwrap();
-    drop(server);
-    assert_eq!(containers("work"), [""; 0]);
-}
 
-#[tokio::test]
-async fn a_run_ends_with_its_container() {
-    let gate = Gate::new();
-    let script = Script::new().step(terminal("true").hold(&gate));
-    let model = ScriptedModel::start(script).await.unwrap();
-    let server = builder("ends").network("host").start().await.unwrap();
-    let conversation = Conversation::builder(&server, agent(&model))
-        .start()
-        .await
-        .unwrap();
-    conversation.send("Go.").await.unwrap();
+    conversation.send("Go on.").await.unwrap();
     let run = tokio::spawn(conversation.run().into_future());
-    gate.arrived(1).await;
+    killed.arrived(1).await;
     docker(&["kill", server.id()]);
     let outcome = run.await.unwrap().unwrap();
     assert_eq!(outcome.status(), RunStatus::ServerGone, "{outcome}");
@@ -75,5 +64,5 @@ async fn a_run_ends_with_its_container() {
     assert_eq!(report.signal, Some(9));
     let report = server.shutdown(Duration::from_secs(1)).await.unwrap();
     assert_eq!(report.signal, Some(9));
-    assert_eq!(containers("ends"), [""; 0]);
+    assert_eq!(containers(tag), [""; 0]);
 }

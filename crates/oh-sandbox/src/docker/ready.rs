@@ -99,12 +99,7 @@ pub(crate) async fn verified(
             {
                 Some(true) => break,
                 None => sleep(PAUSE).await,
-                Some(false) => {
-                    let message = "the server in the container does not accept its session key, or \
-                                   accepts any: the image or a variable overrides the server's \
-                                   configuration, or another program answers at its address";
-                    return Err(Error::new(ErrorKind::NotAnAgentServer, message));
-                }
+                Some(false) => return Err(wrong_key(url).await),
             }
         }
         let failed = |error| Error::shared("the server did not report its version", error);
@@ -118,6 +113,29 @@ pub(crate) async fn verified(
             let seconds = deadline.as_secs_f32();
             let message = format!("the server in the container was not ready within {seconds} s");
             Err(Error::new(ErrorKind::NotReady, message))
+        }
+    }
+}
+
+/// Returns the error of a server that does not accept the key, or accepts any. Sends another key,
+/// because a server that accepts any key must not receive the real one.
+async fn wrong_key(url: &str) -> Error {
+    let asked = match client(url, Some(&internal::random_key())) {
+        Ok(client) => internal::get_status(&client, internal::GUARDED).await,
+        Err(error) => return error,
+    };
+    match asked {
+        Some(401) => {
+            let message = "the server in the container does not accept the session key; use the \
+                           key that the server was started with, and an image that reads the \
+                           server's configuration";
+            Error::new(ErrorKind::Unauthorized, message)
+        }
+        _ => {
+            let message = "the server in the container accepts any session key: the image or a \
+                           variable overrides the server's configuration, or another program \
+                           answers at its address";
+            Error::new(ErrorKind::NotAnAgentServer, message)
         }
     }
 }

@@ -34,6 +34,10 @@ const SENTENCES: &[(&str, ErrorKind)] = &[
     ("no such container", ErrorKind::NotFound),
     ("no container with name or id", ErrorKind::NotFound),
     ("executable file not found", ErrorKind::NotAnAgentServer),
+    (
+        "unable to start container process: exec:",
+        ErrorKind::NotAnAgentServer,
+    ),
     ("no command specified", ErrorKind::NotAnAgentServer),
     ("network", ErrorKind::InvalidInput),
     ("unable to find user", ErrorKind::InvalidInput),
@@ -158,6 +162,13 @@ mod tests {
             (
                 400,
                 "OCI runtime create failed: exec: \"--host\": executable file not found in $PATH",
+                ErrorKind::NotAnAgentServer,
+            ),
+            (
+                400,
+                "OCI runtime create failed: runc create failed: unable to start container \
+                 process: exec: \"/no/such/program\": stat /no/such/program: no such file or \
+                 directory: unknown",
                 ErrorKind::NotAnAgentServer,
             ),
             (404, "network nowhere not found", ErrorKind::InvalidInput),

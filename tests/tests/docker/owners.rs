@@ -1,0 +1,129 @@
+//! Processes that own containers: this program, started again for one test.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    thread,
+};
+
+use openhands::{sandbox::DockerServerBuilder, testkit::Chance};
+use openhands_tests::containers::{RUN_VARIABLE, eventually, output, run};
+
+const ROLE: &str = "OH_TEST_OWNER";
+
+/// Returns the role of this process, if it is an owner.
+pub(crate) fn role() -> Option<String> {
+    std::env::var(ROLE).ok()
+}
+
+/// An owner. Killed when this value is dropped.
+pub(crate) struct Owner(Child);
+
+impl Owner {
+    /// Runs a test again, as an owner with this role.
+    pub(crate) fn start(test: &str, role: &str) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", test])
+            .env(ROLE, role)
+            .env(RUN_VARIABLE, run())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.unwrap())
+    }
+
+    /// Waits until the owner prints this word.
+    pub(crate) fn prints(mut self, word: &str) -> Self {
+        let mut lines = BufReader::new(self.0.stdout.take().unwrap()).lines();
+        let found = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .any(|line| line.contains(word));
+        assert!(found, "the owner never printed {word}");
+        // Keep reading: a closed pipe would end the owner.
+        thread::spawn(move || lines.count());
+        self
+    }
+
+    /// Sends a signal, such as `-INT`.
+    pub(crate) fn signal(&self, signal: &str) {
+        output(Command::new("kill").args([signal, &self.0.id().to_string()]));
+    }
+
+    /// Waits for the end. Returns whether the owner succeeded.
+    pub(crate) fn wait(mut self) -> bool {
+        self.0.wait().unwrap().success()
+    }
+
+    /// Kills the owner, and waits until its keepers have ended too. They end when the engine has
+    /// removed the containers, also those that it was creating.
+    pub(crate) fn kill(mut self) {
+        let keepers = children(self.0.id());
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+        eventually("the end of the keepers", || {
+            keepers.iter().all(|pid| !runs(*pid))
+        });
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ended = (self.0.kill(), self.0.wait());
+    }
+}
+
+/// Returns the processes that this one has started, directly or not.
+fn children(process: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task"));
+    let lists = tasks
+        .into_iter()
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    let mut all: Vec<u32> = lists
+        .flat_map(|list| {
+            let pids = list.split_whitespace().filter_map(|pid| pid.parse().ok());
+            pids.collect::<Vec<u32>>()
+        })
+        .collect();
+    for child in all.clone() {
+        all.extend(children(child));
+    }
+    all
+}
+
+fn runs(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // A process that has ended, but that its parent has not noticed, is a zombie.
+    status
+        .rsplit_once(')')
+        .is_some_and(|(_, rest)| !rest.starts_with(" Z"))
+}
+
+/// Acts as an owner that ends in the given way.
+pub(crate) fn act(builder: DockerServerBuilder, way: &str) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        println!("BEGINS");
+        let server = builder.start().await.unwrap();
+        if way == "paused" {
+            server.pause().await.unwrap();
+        }
+        println!("OWNS");
+        match way {
+            "exit" => std::process::exit(3),
+            "panic" => panic!("as requested"),
+            _ => std::future::pending::<()>().await,
+        }
+    });
+}
+
+/// Returns a source of random moments. Prints its seed, which `OH_SEED` sets.
+pub(crate) fn chance() -> Chance {
+    let given = std::env::var("OH_SEED").ok();
+    let seed = given.and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| std::process::id().into());
+    println!("OH_SEED={seed}");
+    Chance::new(seed)
+}

@@ -1,0 +1,130 @@
+//! `cargo xtask containers`: runs the tests of servers in containers on a real engine.
+
+use std::{
+    env, fs,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+
+use crate::{
+    Result, cargo,
+    engine::{Engine, Kind},
+    image,
+};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Run the long tests instead of the usual ones.
+    #[arg(long)]
+    long: bool,
+    /// Start Podman and use it. Default: `DOCKER_HOST`, the default engine, or a started `dockerd`.
+    #[arg(long)]
+    podman: bool,
+    /// Run only the tests whose names contain one of these texts.
+    names: Vec<String>,
+}
+
+/// The tests of containers.
+pub(crate) const PROGRAM: &str = "docker";
+/// Number of tests that run at once. Most of the time they wait for servers.
+const AT_ONCE: &str = "6";
+/// Time limit of the usual tests, and of the long ones.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+const LONG_LIMIT: Duration = Duration::from_secs(60 * 60);
+/// Time in which the last containers of the tests are removed.
+const REMOVAL: Duration = Duration::from_secs(60);
+
+/// Runs the tests of containers. Starts an engine if none runs.
+pub(crate) fn run(options: &Options) -> Result {
+    let kind = match options.podman {
+        true => Kind::Podman,
+        false => Kind::Docker,
+    };
+    on(&Engine::start(kind)?, options.long, &options.names)
+}
+
+/// Returns the engine that runs, if it has the image. Otherwise returns what is missing.
+pub(crate) fn usable_engine() -> Result<Engine> {
+    let engine = Engine::running().map_err(|error| format!("no container engine: {error}"))?;
+    match image::is_current(&mut engine.command())? {
+        true => Ok(engine),
+        false => Err("the engine does not have the image (`cargo xtask image`)".to_owned()),
+    }
+}
+
+/// Runs the usual tests of containers.
+pub(crate) fn usual(engine: &Engine) -> Result {
+    on(engine, false, &[])
+}
+
+/// Runs the long tests of containers.
+pub(crate) fn long() -> Result {
+    on(&Engine::start(Kind::Docker)?, true, &[])
+}
+
+fn on(engine: &Engine, long: bool, names: &[String]) -> Result {
+    image::ensure(&mut || engine.command(), false)?;
+    // Other tests may use the same engine, so containers are counted by this label.
+    let run = format!("run-{}", std::process::id());
+    let place = env::temp_dir().join(format!("oh-containers-{}", std::process::id()));
+    fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+    let test = |program: &str, at_once: &str, more: &[&str]| -> Result {
+        let mut command = Command::new(cargo::test_program(program)?);
+        command.env("DOCKER_HOST", engine.address());
+        command.env("OPENHANDS_TEST_IMAGE", image::tag()?);
+        command
+            .env("OPENHANDS_TEST_RUN", &run)
+            .env("TMPDIR", &place);
+        command.args(["--test-threads", at_once]).args(more);
+        command.args(names).current_dir(cargo::root().join("tests"));
+        let limit = if long { LONG_LIMIT } else { LIMIT };
+        cargo::run_within(limit, command).map(drop)
+    };
+    let tests = match long {
+        true => test(PROGRAM, "1", &["soak_", "--nocapture"]),
+        false => test(PROGRAM, AT_ONCE, &["--skip", "soak_"]),
+    };
+    let left = nothing_left(engine, &run);
+    let _best_effort = fs::remove_dir_all(&place);
+    let images = remove_images(engine, &run);
+    tests.and(left).and(images)
+}
+
+/// Waits until the engine has no container of these tests.
+fn nothing_left(engine: &Engine, run: &str) -> Result {
+    let begun = Instant::now();
+    loop {
+        let mut list = engine.command();
+        list.args(["ps", "--all", "--quiet", "--filter"]);
+        list.arg(format!("label=oh-test-run={run}"));
+        let output = list.output().map_err(|error| format!("docker: {error}"))?;
+        let listed = String::from_utf8_lossy(&output.stdout);
+        if output.status.success() && listed.trim().is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() > REMOVAL {
+            return Err(format!("the tests left containers: {}", listed.trim()));
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Removes the images that the tests have made.
+fn remove_images(engine: &Engine, run: &str) -> Result {
+    let mut list = engine.command();
+    list.args(["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    let listed = list.output().map_err(|error| format!("docker: {error}"))?;
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    let made = listed
+        .lines()
+        .filter(|name| name.contains("oh-test-") && name.ends_with(run));
+    for name in made {
+        let mut remove = engine.command();
+        remove.args(["rmi", name]).stdout(Stdio::null());
+        cargo::run(remove)?;
+    }
+    Ok(())
+}

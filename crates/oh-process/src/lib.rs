@@ -59,6 +59,7 @@ pub use request::Request;
 pub use secrecy;
 pub use server::LocalServer;
 pub use start::builder::LocalServerBuilder;
+pub use start::containers::ConversationContainers;
 pub use start::settings::Webhook;
 pub use start::startup::Startup;
 pub use supervise::logs::{LogLevel, LogLine, Logs};

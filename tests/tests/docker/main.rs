@@ -16,4 +16,5 @@ mod errors;
 mod images;
 mod lifecycle;
 mod owners;
+mod runtime;
 mod work;

@@ -16,7 +16,7 @@ use oh_protocol::{
 use oh_transport::Client;
 
 use super::pages::{self, Items, Page, Pages};
-use crate::{Error, Request, Result};
+use crate::{Error, ErrorKind, Request, Result};
 
 /// The maximum number of ids in one request.
 const BATCH: usize = 99;
@@ -101,6 +101,34 @@ impl Conversations {
 
         let this = self.clone();
         Request::new(async move { batch(&this.client, &ids).await })
+    }
+
+    /// Closes all conversations of the server (`POST …/prepare-for-sandbox-pause`). Call this
+    /// before the sandbox around the server is stopped or moved, so that nothing is lost: running
+    /// agents are paused, and all states are saved. It may take ten seconds for each run that does
+    /// not stop.
+    ///
+    /// The next request for a conversation loads it again. Open links of other programs do not see
+    /// the end; their sockets stay silent. [`Conversation::close`](crate::Conversation::close) the
+    /// handles of this program first, and attach to the conversations again afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on servers without this
+    /// endpoint.
+    pub fn prepare_pause(&self) -> Request<()> {
+        let this = self.clone();
+        Request::new(async move {
+            let prepared = this.client.call(&calls::PreparePause::default()).await;
+            prepared.map_err(|error| {
+                Error::server("prepare the pause of the sandbox", error).of_kind(
+                    |kind| match kind {
+                        ErrorKind::NotFound | ErrorKind::Gone => ErrorKind::Unsupported,
+                        kind => kind,
+                    },
+                )
+            })
+        })
     }
 }
 

@@ -3,7 +3,11 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-use oh_protocol::{calls::conversations::SetSecrets, config::SecretSource};
+use http::StatusCode;
+use oh_protocol::{
+    calls::conversations::{BindCredential, SetSecrets},
+    config::SecretSource,
+};
 use oh_transport::{Client, Error as Wire};
 use secrecy::SecretString;
 
@@ -172,6 +176,53 @@ impl Secrets {
                 call = call.secret(name, source);
             }
             this.conversation.call("set secrets", &call).await
+        })
+    }
+
+    /// Binds the file with an ACP agent's login to a URL (`PUT …/credential-bindings/{name}`). The
+    /// server reads the login from the URL, and writes each renewed version back with a
+    /// conditional request, so that several sandboxes can share one login. Call this before the
+    /// agent's first message. `headers` authorize the server at the URL; call this again to replace
+    /// them.
+    ///
+    /// Server 1.58.2 supports the login of Codex only:
+    /// [`BindCredential::CODEX`](oh_protocol::calls::conversations::BindCredential::CODEX).
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::NotFound`] if the server does not support this name, or is too old.
+    /// - [`ErrorKind::Unsupported`] if the URL or the conversation's runtime does not support it.
+    ///   Conversations in containers do not.
+    /// - [`ErrorKind::Conflict`] if the agent has already read its login, or is no ACP agent.
+    /// - [`ErrorKind::Forbidden`] if the URL rejects the headers, [`ErrorKind::Validation`] if its
+    ///   content is invalid, and [`ErrorKind::Server`] if it cannot be read.
+    pub fn bind<N, V>(
+        &self,
+        name: impl Into<String>,
+        url: impl Into<SecretString>,
+        headers: impl IntoIterator<Item = (N, V)>,
+    ) -> Request<()>
+    where
+        N: Into<String>,
+        V: Into<SecretString>,
+    {
+        let mut call = BindCredential::new(self.conversation.id(), name, url);
+        for (name, value) in headers {
+            call = call.header(name, value);
+        }
+        let this = self.clone();
+        Request::new(async move {
+            let bound = this.conversation.client().call(&call).await;
+            bound.map_err(|error| {
+                let unsupported = error.status() == Some(StatusCode::NOT_IMPLEMENTED);
+                let error = Error::transport(this.conversation.id(), "bind the credential", error);
+                error.of_kind(|kind| match kind {
+                    // The only reason for a 404 is the name.
+                    ErrorKind::Gone => ErrorKind::NotFound,
+                    _ if unsupported => ErrorKind::Unsupported,
+                    kind => kind,
+                })
+            })
         })
     }
 }

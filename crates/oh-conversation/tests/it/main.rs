@@ -66,6 +66,8 @@ mod run;
 #[cfg(test)]
 mod run_ends;
 #[cfg(test)]
+mod runtimes;
+#[cfg(test)]
 mod same_process;
 #[cfg(test)]
 mod sharp;

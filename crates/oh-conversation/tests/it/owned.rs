@@ -60,6 +60,9 @@ async fn every_operation_can_be_moved_into_a_task_and_sends_nothing_before() {
     spawns(handle.agent().mcp_status());
     spawns(handle.runtime().info());
     spawns(handle.runtime().reprovision());
+    spawns(handle.runtime().release());
+    spawns(handle.runtime().session_api_key());
+    spawns(handle.secrets().bind("A", "http://h", [("B", "c")]));
     let place = Place(mock.client());
     let builder = || Conversation::builder(&place, Agent::new(Llm::new("m").api_key("k")));
     spawns(builder().start());
@@ -67,6 +70,7 @@ async fn every_operation_can_be_moved_into_a_task_and_sends_nothing_before() {
     let conversations = Conversations::of(&mock.client());
     spawns(Conversation::attach(&mock.client(), mock.id));
     spawns(conversations.count(None));
+    spawns(conversations.prepare_pause());
     spawns(conversations.batch([ConversationId::random()]));
     assert_eq!(mock.requests().len(), before);
 }

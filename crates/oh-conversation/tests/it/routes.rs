@@ -25,6 +25,7 @@ fn operation(mock: &Mock, request: &str) -> String {
         true => format!("/api/conversations/{{conversation_id}}{path}"),
         false => path.replace(&mock.id.to_string(), "{conversation_id}"),
     };
+    let path = path.replace("/CODEX_AUTH_JSON", "/{secret_name}");
     format!("{method} {}", path.replace(EVENT, "{event_id}"))
 }
 
@@ -78,6 +79,10 @@ async fn every_listed_method_requests_its_operation() {
         "Conversation::info": conversation.info();
         "Runtime::info": conversation.runtime().info();
         "Runtime::reprovision": conversation.runtime().reprovision();
+        "Runtime::release": conversation.runtime().release();
+        "Runtime::session_api_key": conversation.runtime().session_api_key();
+        "Conversations::prepare_pause": Conversations::of(&client).prepare_pause();
+        "Secrets::bind": conversation.secrets().bind("CODEX_AUTH_JSON", "http://h", [("A", "canary")]);
         "Conversation::send": conversation.send("Hello.");
         "Conversation::run": conversation.run();
         "Conversation::pause": conversation.pause();

@@ -9,6 +9,7 @@ use crate::{
     TemplateServer, TemplateServerBuilder, Webhook,
     provision::Report,
     start::{
+        containers::ConversationContainers,
         settings::{Settings, Source},
         variables::Value,
     },
@@ -221,6 +222,18 @@ impl LocalServerBuilder {
     /// Default false.
     pub fn deferred_init(mut self, yes: bool) -> Self {
         self.settings.deferred_init = yes;
+        self
+    }
+
+    /// Runs each conversation in a separate container, through the command `docker`. The agent
+    /// then sees only the image and the conversation's workspace, which is `/workspace` there.
+    /// Default: agents run in the server's process, with this user's rights.
+    ///
+    /// When the server ends, in any way, the keeper removes the containers, with a `kill -9` of
+    /// this process as well. The conversations are kept with the state. The engine must be on this
+    /// machine, because directories of the state are mounted in the containers.
+    pub fn conversation_containers(mut self, containers: ConversationContainers) -> Self {
+        self.settings.containers = Some(containers);
         self
     }
 

@@ -20,6 +20,7 @@ use crate::{
     Environment, Error, ErrorKind, ExitReport, Progress, Result,
     provision::requirements,
     start::{
+        containers::ConversationContainers,
         launch::LAUNCH,
         probe::{self, Proof, Reservation, direct},
         settings::{Settings, Source, config_file},
@@ -154,7 +155,27 @@ impl Plan {
             settings,
             template,
         };
+        plan.remove_containers(&keeper, &state, false).await?;
         Ok((state, plan, keeper))
+    }
+
+    /// Lets the keeper remove the conversations' containers when it ends. `settled`: the server has
+    /// ended in order, so no container can appear any more.
+    pub(crate) async fn remove_containers(
+        &self,
+        keeper: &Keeper,
+        place: &Place,
+        settled: bool,
+    ) -> Result<()> {
+        if self.settings.containers.is_none() {
+            return Ok(());
+        }
+        let variables = self.public_variables();
+        let script = ConversationContainers::removal(place, &variables, settled)?;
+        keeper.at_end(&script).await.map_err(|error| {
+            let message = "cannot register the containers with the keeper process";
+            Error::new(ErrorKind::Spawn, message).with_source(error)
+        })
     }
 
     /// Returns a new keeper for the same state, after the first one was killed.
@@ -183,6 +204,7 @@ impl Plan {
                 error,
             )
         })?;
+        self.remove_containers(&keeper, state, false).await?;
         Ok(keeper)
     }
 

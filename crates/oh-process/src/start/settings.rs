@@ -15,6 +15,7 @@ use crate::{
     Environment, Error, ErrorKind, LogLevel, Provisioner, RestartPolicy, Result,
     provision::Report,
     start::{
+        containers::ConversationContainers,
         state::Place,
         variables::{Variables, module_directories},
     },
@@ -59,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) arguments: Vec<OsString>,
     pub(crate) restart: RestartPolicy,
     pub(crate) report: Option<Report>,
+    /// Set if the server runs conversations in containers.
+    pub(crate) containers: Option<ConversationContainers>,
 }
 
 #[derive(Debug, Clone)]
@@ -90,6 +93,7 @@ impl Default for Settings {
             arguments: Vec::new(),
             restart: RestartPolicy::never(),
             report: None,
+            containers: None,
         }
     }
 }
@@ -163,6 +167,9 @@ impl Settings {
         if self.deferred_init {
             ours.push(("OH_DEFERRED_INIT".into(), "true".into()));
         }
+        if self.containers.is_some() {
+            ours.extend(ConversationContainers::variables());
+        }
         ours
     }
 
@@ -181,6 +188,7 @@ impl Settings {
         let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
         self.ip()?;
         self.variables.check()?;
+        self.containers.as_ref().map_or(Ok(()), |own| own.check())?;
         module_directories(&self.python_path)?;
         let printable = |key: &str| key.bytes().all(|byte| byte.is_ascii_graphic());
         let keys = self.keys.iter().chain(&self.secret_key);
@@ -236,6 +244,9 @@ impl Settings {
         if !self.webhooks.is_empty() {
             let webhooks: Vec<_> = self.webhooks.iter().map(Webhook::wire).collect();
             config["webhooks"] = webhooks.into();
+        }
+        if let (Some(containers), Some(config)) = (&self.containers, config.as_object_mut()) {
+            containers.configure(config);
         }
         config.to_string().into()
     }

@@ -111,7 +111,10 @@ async fn end(shared: &Shared, live: &mut Live, grace: Duration) -> ExitReport {
         keeper.terminate();
     }
     let mut report = match timeout(grace, live.finish()).await {
-        Ok(report) => report,
+        Ok(report) => {
+            shared.settled().await;
+            report
+        }
         Err(_) => {
             if let Some(keeper) = &keeper {
                 keeper.kill();

@@ -11,7 +11,7 @@ use crate::{
     Error, ErrorKind, Result,
     start::{
         plan::{Plan, Reactivation},
-        state::StateDir,
+        state::{Place, StateDir},
     },
     supervise::keeper::Keeper,
 };
@@ -95,6 +95,20 @@ impl Shared {
         let new = new?;
         held.keeper = Some(new.clone());
         Ok(new)
+    }
+
+    /// Registers that the server has ended in order, so that the keeper need not wait for
+    /// containers that could still appear.
+    pub(crate) async fn settled(&self) {
+        let (keeper, place) = {
+            let held = self.held();
+            let place = held.state.as_ref().map(|state| Place::clone(state));
+            (held.keeper.clone(), place)
+        };
+        if let (Some(keeper), Some(place)) = (keeper, place) {
+            // If this fails, the keeper has ended, or waits longer than needed.
+            let _best_effort = self.plan.remove_containers(&keeper, &place, true).await;
+        }
     }
 
     /// Kills everything, then removes temporary files. No process can be started afterwards.

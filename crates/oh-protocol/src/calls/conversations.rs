@@ -7,8 +7,7 @@ use serde_json::json;
 
 use super::call;
 use crate::{
-    ConversationId, Error, Request, Result, config::StartConversation, json::open_enum::open_enum,
-    state::ConversationInfo,
+    ConversationId, Error, Request, Result, config::StartConversation, state::ConversationInfo,
 };
 
 /// Declares a call whose only parameter is a conversation id.
@@ -40,11 +39,16 @@ macro_rules! conversation_call {
 mod branches;
 mod goals;
 mod listing;
+mod runtime;
 mod settings;
 
 pub use branches::{Child, Fork, Isolation, Navigate, StartChild};
 pub use goals::{ResumeGoal, StartGoal, StopGoal};
 pub use listing::{BatchGet, Count, Order, Page, Search};
+pub use runtime::{
+    BindCredential, GetCredentials, GetRuntime, PreparePause, Release, Reprovision, RuntimeError,
+    RuntimeInfo, RuntimeStatus,
+};
 pub use settings::{
     LoadPlugin, SetConfirmationPolicy, SetSecrets, SetSecurityAnalyzer, SwitchAcpModel, SwitchLlm,
     SwitchProfile,
@@ -200,59 +204,6 @@ conversation_call! {
     /// call. Returns 409 if the agent has no condenser. Not retried because of the cost.
     Condense => (), POST "/api/conversations/{conversation_id}/condense", Never;
     |answer| answer.done("response")
-}
-
-conversation_call! {
-    /// `GET …/runtime`: returns the state of the conversation's runtime.
-    GetRuntime => RuntimeInfo, GET "/api/conversations/{conversation_id}/runtime", Idempotent;
-    |answer| answer.json("runtime of a conversation")
-}
-
-conversation_call! {
-    /// `POST …/runtime/reprovision`: creates the conversation's runtime again, if it is a container
-    /// that no longer exists.
-    Reprovision => RuntimeInfo, POST "/api/conversations/{conversation_id}/runtime/reprovision",
-    Never;
-    |answer| answer.json("runtime of a conversation")
-}
-
-open_enum! {
-    /// The state of a conversation's runtime.
-    RuntimeStatus {
-        /// The runtime is available.
-        Available = "available",
-        /// The runtime is starting.
-        Starting = "starting",
-        /// The runtime no longer exists.
-        Missing = "missing",
-        /// Another server owns the runtime.
-        OwnershipLost = "ownership_lost",
-        /// The runtime failed.
-        Error = "error",
-    }
-}
-
-/// The runtime of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, Serialize)]
-#[non_exhaustive]
-pub struct RuntimeInfo {
-    /// The state of the runtime.
-    pub runtime_status: RuntimeStatus,
-    /// Whether the conversation can be resumed.
-    pub can_resume: bool,
-    /// The reason why the runtime is not available.
-    #[serde(default)]
-    pub runtime_error: Option<RuntimeError>,
-}
-
-/// The reason why a runtime is not available.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, Serialize)]
-#[non_exhaustive]
-pub struct RuntimeError {
-    /// The error code.
-    pub code: String,
-    /// The explanation.
-    pub message: String,
 }
 
 /// Checks the server's rule for titles.

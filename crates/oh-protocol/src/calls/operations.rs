@@ -30,8 +30,9 @@ const CALLS: &[&[Operation]] = calls! {
     bash: StartCommand Execute StopCommand SearchEvents SearchOutput GetEvent BatchEvents
         ClearEvents;
     connections: ListConnections CreateConnection UpdateConnection DeleteConnection;
-    conversations: Ask BatchGet Condense Count Create Delete FinalResponse Fork Get GetRuntime
-        Interrupt LoadPlugin Navigate Pause Reprovision ResumeGoal Run Search
+    conversations: Ask BatchGet BindCredential Condense Count Create Delete FinalResponse Fork Get
+        GetCredentials GetRuntime Interrupt LoadPlugin Navigate Pause PreparePause Release
+        Reprovision ResumeGoal Run Search
         SetConfirmationPolicy SetSecrets SetSecurityAnalyzer StartChild StartGoal StopGoal
         SwitchAcpModel SwitchLlm SwitchProfile Update;
     events: BatchGet Count Get Respond Search SendMessage;

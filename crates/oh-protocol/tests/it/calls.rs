@@ -74,6 +74,18 @@ fn calls_without_a_body_have_method_and_target() {
             format!("POST {C}/runtime/reprovision"),
         ),
         (
+            sent(&conversations::Release::new(id())),
+            format!("DELETE {C}/runtime"),
+        ),
+        (
+            sent(&conversations::GetCredentials::new(id())),
+            format!("POST {C}/runtime/credentials"),
+        ),
+        (
+            sent(&conversations::PreparePause::default()),
+            "POST /api/conversations/prepare-for-sandbox-pause".into(),
+        ),
+        (
             sent(&conversations::FinalResponse::new(id())),
             format!("GET {C}/agent_final_response"),
         ),
@@ -233,6 +245,41 @@ fn invalid_values_are_rejected_before_sending() {
             "{message:?} says nothing of {holds:?}"
         );
     }
+}
+
+#[test]
+fn a_bound_credential_is_sent_and_never_shown() {
+    use conversations::BindCredential;
+    let bind = |url: &str| BindCredential::new(id(), BindCredential::CODEX, url);
+    let request = bind("http://h/canary").header("Authorization", "canary");
+    let sent = request.request().unwrap();
+    let target = format!(
+        "/api/conversations/{}/credential-bindings/CODEX_AUTH_JSON",
+        id()
+    );
+    assert_eq!((sent.method.as_str(), sent.target), ("PUT", target));
+    let body: Value = serde_json::from_slice(&sent.body.unwrap()).unwrap();
+    let expected = json!({"url": "http://h/canary", "headers": {"Authorization": "canary"}});
+    assert_eq!(body, expected);
+    assert!(!format!("{request:?}").contains("canary"));
+    assert_eq!(request, request.clone());
+
+    let many = (0..17).fold(bind("http://h"), |call, n| call.header(n.to_string(), "v"));
+    let name = BindCredential::new(id(), "a/b", "http://h");
+    for (message, holds) in [
+        (refused(&bind("")), "url"),
+        (refused(&bind(&"x".repeat(4097))), "url"),
+        (refused(&many), "headers"),
+        (refused(&bind("http://h").header("A", "")), "header `A`"),
+        (refused(&name), "secret name"),
+    ] {
+        assert!(message.contains(holds), "{message}");
+    }
+    let key = conversations::GetCredentials::new(id());
+    let key = key
+        .decode(answer(r#"{"session_api_key": "canary"}"#))
+        .unwrap();
+    assert!(!format!("{key:?}").contains("canary"));
 }
 
 #[test]

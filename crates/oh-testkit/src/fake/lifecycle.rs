@@ -2,8 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use serde_json::json;
-
 use crate::fake::{
     agent,
     state::{lock::lock, stored::Stored, subscriber::Ending, world::World},
@@ -20,18 +18,7 @@ impl World {
         };
         self.end_sockets(&ending);
         for conversation in self.conversations() {
-            let mut inner = conversation.lock();
-            let ran = inner.running;
-            inner.interrupted |= ran;
-            drop(inner);
-            if ran && code.is_some() {
-                conversation.set_status("paused");
-                conversation.append("user", "InterruptEvent", json!({}));
-            }
-            if code.is_some() {
-                agent::close(self, &conversation);
-            }
-            conversation.changed.notify_waiters();
+            agent::stop(self, &conversation, code.is_some());
         }
     }
 

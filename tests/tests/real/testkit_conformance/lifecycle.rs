@@ -36,7 +36,7 @@ fn side(url: &str, key: &str, work: String, llm: Value) -> Side {
     }
 }
 
-fn fake_side(server: &FakeServer) -> Side {
+pub(super) fn fake_side(server: &FakeServer) -> Side {
     let llm = json!({"model": ScriptedModel::MODEL, "api_key": "k"});
     side(
         &server.url(),
@@ -46,7 +46,7 @@ fn fake_side(server: &FakeServer) -> Side {
     )
 }
 
-fn real_side(server: &LocalServer, work: String, llm: Value) -> Side {
+pub(super) fn real_side(server: &LocalServer, work: String, llm: Value) -> Side {
     let key = server.session_api_key().expose_secret();
     side(server.url().as_str(), key, work, llm)
 }

@@ -10,6 +10,7 @@ mod approvals;
 mod branches;
 mod browser;
 mod changes;
+mod closed;
 mod disk;
 mod every;
 mod frames;

@@ -14,6 +14,6 @@ pub(super) use self::{
         go as go_command, receive as receive_command, run as run_command, start as start_command,
     },
     request::question,
-    run::{Refused, close, prepare, receive, reject_all, restarted, start, start_in},
+    run::{Refused, close, prepare, receive, reject_all, restarted, start, start_in, stop},
     step::execute_waiting,
 };

@@ -324,6 +324,22 @@ pub(crate) fn close(world: &World, conversation: &Conversation) {
     }
 }
 
+/// Stops a conversation's run. `saved`: pauses the run and closes the conversation.
+pub(crate) fn stop(world: &World, conversation: &Conversation, saved: bool) {
+    let mut inner = conversation.lock();
+    let ran = inner.running;
+    inner.interrupted |= ran;
+    drop(inner);
+    if ran && saved {
+        conversation.set_status("paused");
+        conversation.append("user", "InterruptEvent", json!({}));
+    }
+    if saved {
+        close(world, conversation);
+    }
+    conversation.changed.notify_waiters();
+}
+
 fn prompt(world: &World, conversation: &Conversation) {
     let mut tools: Vec<_> = world
         .tool_names(conversation)

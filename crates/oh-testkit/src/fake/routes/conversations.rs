@@ -25,7 +25,10 @@ use crate::fake::{
     },
     wire::{
         known::undone,
-        reply::{self, Answered, Call, crash, detail, invalid, not_found, ok, page_limit, pairs},
+        reply::{
+            self, Answered, Call, crash, detail, invalid, no_content, not_found, ok, page_limit,
+            pairs,
+        },
     },
 };
 use crate::http::{self as server};
@@ -48,7 +51,19 @@ pub(crate) async fn route(
                 .filter(|conversation| wanted.as_ref().is_none_or(|s| *s == conversation.status()));
             return Ok(ok(&count.count()));
         }
-        ("POST", ["prepare-for-sandbox-pause"]) => return Err(undone(call).into()),
+        ("POST", ["prepare-for-sandbox-pause"]) => {
+            for conversation in world.conversations() {
+                if conversation.lock().running {
+                    conversation.set_status("paused");
+                    conversation.append("user", "PauseEvent", json!({}));
+                }
+                agent::stop(world, &conversation, true);
+                conversation.forget_sockets();
+                conversation.lock().unloaded = true;
+            }
+            return Ok(no_content());
+        }
+        ("PUT", [id, "credential-bindings", name]) => return bind(call, id, name),
         _ => {}
     }
     let [text, rest @ ..] = rest else {
@@ -91,6 +106,19 @@ pub(crate) async fn route(
         ("GET", ["runtime"]) | ("POST", ["runtime", "reprovision"]) => Ok(ok(&runtime())),
         _ if conversation.lock().leased => Err(operations::unknown(rest).into()),
         _ => used(world, &conversation, call, method, rest).await,
+    }
+}
+
+/// Handles the request to bind a credential, as far as it needs no URL.
+fn bind(call: &Call, id: &str, name: &str) -> Answered {
+    if id.parse::<uuid::Uuid>().is_err() {
+        let at = json!(["path", "conversation_id"]);
+        return Err(invalid("uuid_parsing", at, "Input should be a valid UUID").into());
+    }
+    reply::require(&call.json()?, &["url"])?;
+    match name {
+        "CODEX_AUTH_JSON" => Err(undone(call).into()),
+        _ => Err(not_found().into()),
     }
 }
 
@@ -173,6 +201,13 @@ fn create(world: &Arc<World>, call: &Call) -> Answered {
     check_names(&request)?;
     if !request["confirmation_policy"].is_null() {
         policy::normal(&request["confirmation_policy"], "confirmation_policy")?;
+    }
+    if !matches!(
+        request["conversation_runtime"].as_str(),
+        None | Some("local")
+    ) {
+        let text = "This server only runs local conversations";
+        return Err(detail(StatusCode::UNPROCESSABLE_ENTITY, text).into());
     }
     if let Some(parent) = request["parent_conversation_id"].as_str()
         && parent

@@ -371,6 +371,11 @@ impl Conversation {
         }
     }
 
+    /// Sends nothing more to the present sockets, which stay open.
+    pub(crate) fn forget_sockets(&self) {
+        self.lock().subscribers.clear();
+    }
+
     /// Returns the number of unsent bytes of the slowest listener.
     pub(crate) fn backlog(&self) -> usize {
         let inner = self.lock();

@@ -10,9 +10,14 @@ use crate::http::Response;
 /// it.
 const ROUTES: &str = include_str!("routes.txt");
 
+/// The routes that the server's API description omits. A conversation in a container has two more.
+const HIDDEN: &str = "POST /api/conversations/prepare-for-sandbox-pause
+PUT /api/conversations/{conversation_id}/credential-bindings/{secret_name}";
+
 /// Returns the methods that the agent server supports for a path.
 pub(crate) fn methods(path: &str) -> Vec<&'static str> {
-    let routes = ROUTES.lines().filter_map(|line| line.split_once(' '));
+    let routes = ROUTES.lines().chain(HIDDEN.lines());
+    let routes = routes.filter_map(|line| line.split_once(' '));
     let there = routes.filter(|(_, pattern)| matches(pattern, path));
     let mut methods: Vec<_> = there.map(|(method, _)| method).collect();
     // A path may match both a literal route and a pattern.

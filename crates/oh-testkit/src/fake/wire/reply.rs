@@ -121,6 +121,12 @@ pub(crate) fn ok(body: &impl serde::Serialize) -> Response {
     server::json(StatusCode::OK, body)
 }
 
+pub(crate) fn no_content() -> Response {
+    let mut response = http::Response::new(server::full(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 pub(crate) fn detail(status: StatusCode, detail: &str) -> Response {
     server::json(status, &json!({"detail": detail}))
 }

@@ -1,7 +1,7 @@
 //! Parts that `oh-sandbox` shares with this crate. Hidden: only crates of this project use them,
 //! and they may change in any version.
 
-use std::{io, path::Path, sync::Arc};
+use std::{ffi::OsString, io, path::Path, sync::Arc};
 
 use oh_protocol::calls::server::ServerInfo;
 use oh_transport::{Client, Network};
@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tokio::{io::AsyncRead, sync::watch};
 
 use crate::{
-    Logs, Result, Status, StatusWatch,
+    ExitReport, Logs, Result, Status, StatusWatch,
     start::{probe, state},
     supervise::{keeper, logs},
 };
@@ -47,9 +47,75 @@ impl Keeper {
         self.0.close_blocking();
     }
 
+    /// Removes this path when the keeper ends, for any reason.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the keeper has ended.
+    pub fn remove_at_end(&self, path: &Path) -> io::Result<()> {
+        self.0.remove_at_end(path)
+    }
+
+    /// Starts a command with this complete environment, while no other command runs. The keeper
+    /// ends it, and everything that it has started.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the command cannot be started.
+    pub async fn run(
+        &self,
+        command: &[OsString],
+        environment: &[(OsString, OsString)],
+        directory: &Path,
+    ) -> Result<Running> {
+        let job = keeper::Job {
+            command,
+            environment,
+            directory,
+            config: b"",
+            config_file: Path::new(""),
+        };
+        self.0.run(job).await.map(Running)
+    }
+
+    /// Sends SIGTERM to the command's process group.
+    pub fn terminate(&self) {
+        self.0.terminate();
+    }
+
+    /// Kills the command and everything that it has started.
+    pub fn kill(&self) {
+        self.0.kill();
+    }
+
     /// Returns whether the keeper still runs.
     pub fn is_alive(&self) -> bool {
         self.0.is_alive()
+    }
+}
+
+/// A command that a keeper runs.
+#[derive(Debug)]
+pub struct Running(keeper::Running);
+
+impl Running {
+    /// Returns the id of the command's process.
+    pub fn pid(&self) -> u32 {
+        self.0.pid
+    }
+
+    /// Waits until everything that was started is gone, and all output was read. The lines go to
+    /// `logs`.
+    pub async fn finish(self, logs: &LogHub) -> ExitReport {
+        let keeper::Running {
+            stdout,
+            stderr,
+            mut end,
+            ..
+        } = self.0;
+        // The output ends with the last process.
+        let ((), (), report) = tokio::join!(logs.drain(stdout), logs.drain(stderr), end.wait());
+        report
     }
 }
 

@@ -31,6 +31,7 @@
 //! # Features
 //!
 //! - `docker` (default): containers of Docker and Podman.
+//! - `apptainer`: containers of Apptainer, which need neither root nor an engine.
 
 #![cfg_attr(
     not(feature = "docker"),
@@ -40,11 +41,15 @@
     )
 )]
 
+#[cfg(feature = "apptainer")]
+mod apptainer;
 #[cfg(feature = "docker")]
 mod docker;
 mod error;
 mod sandbox;
 
+#[cfg(feature = "apptainer")]
+pub use apptainer::{builder::ApptainerServerBuilder, server::ApptainerServer};
 #[cfg(feature = "docker")]
 pub use docker::{
     builder::DockerServerBuilder,

@@ -31,7 +31,7 @@
 //! | Task | Begin with |
 //! |-|-|
 //! | Start a server on this machine | [`LocalServer::builder`](process::LocalServer::builder) |
-//! | Start a server in a container | `sandbox::DockerServer` (feature `docker`) |
+//! | Start a server in a container | `sandbox::DockerServer` (feature `docker`), `sandbox::ApptainerServer` (feature `apptainer`) |
 //! | Start servers faster | [`process::WarmPool`], [`process::TemplateServer`] |
 //! | Install a server in advance | [`process::Provisioner`] |
 //! | Connect to a server that runs | [`Client::builder`], then [`Workspace::new`](workspace::Workspace::new) |
@@ -90,8 +90,8 @@
 //! | [`hooks`] | `hooks` | configure, check, write and watch hooks |
 //! | [`testkit`] | `testkit` | for tests: scripted model, fake server, fault injection |
 //!
-//! `tls` (https and wss) and all other features except `docker` and `testkit` are enabled by
-//! default.
+//! `tls` (https and wss) and all other features except `apptainer`, `docker` and `testkit` are
+//! enabled by default.
 
 // The links above need every feature.
 #![cfg_attr(

@@ -15,7 +15,8 @@ fn main() -> io::Result<()> {
         let at = arguments.iter().position(|argument| argument == name);
         at.and_then(|at| arguments.get(at + 1)).cloned()
     };
-    let config = fs::read_to_string("/etc/openhands-rs/server.json")?;
+    let config = env::var("OPENHANDS_AGENT_SERVER_CONFIG_PATH").map_err(io::Error::other)?;
+    let config = fs::read_to_string(config)?;
     let config: serde_json::Value = serde_json::from_str(&config)?;
     let keys = config["session_api_keys"].clone();
     let (host, port) = (option("--host"), option("--port"));

@@ -29,7 +29,7 @@ impl Remover {
         grace: Duration,
     ) -> Result<Self> {
         let keeper = match wanted {
-            true => Some(start_keeper().await?),
+            true => Some(start_keeper(", or call `without_keeper`").await?),
             false => None,
         };
         Ok(Self {
@@ -94,7 +94,9 @@ impl Remover {
     }
 }
 
-async fn start_keeper() -> Result<Keeper> {
+/// Starts a keeper with the first interpreter of this machine that can run it. `otherwise` is what
+/// else the caller can do.
+pub(crate) async fn start_keeper(otherwise: &str) -> Result<Keeper> {
     let on_path = ["python3", "python"].iter();
     let on_path = on_path.flat_map(|name| which::which_all(name).into_iter().flatten());
     let usual = ["/usr/bin/python3", "/usr/local/bin/python3"];
@@ -108,8 +110,10 @@ async fn start_keeper() -> Result<Keeper> {
             Err(error) => reason = Some(error),
         }
     }
-    let message = "cannot start the process that removes the container when this program ends: it \
-                   needs Python 3.9 or newer; install Python, or call `without_keeper`";
+    let message = format!(
+        "cannot start the process that removes the container when this program ends: it needs \
+         Python 3.9 or newer; install Python{otherwise}"
+    );
     let error = Error::new(ErrorKind::Spawn, message);
     Err(match reason {
         Some(reason) => error.with_source(reason),

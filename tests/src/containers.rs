@@ -137,7 +137,8 @@ pub fn shared() -> &'static Shared {
 #[allow(clippy::expect_used, reason = "a test fails by panicking")]
 async fn start() -> Shared {
     let place = std::env::temp_dir().join(format!("oh-shared-{}", std::process::id()));
-    std::fs::create_dir_all(&place).expect("a directory");
+    let state = place.join("state");
+    std::fs::create_dir_all(&state).expect("a directory");
     let user = output(Command::new("id").arg("--user"));
     let path = place.display().to_string();
     let (sender, progress) = mpsc::channel();
@@ -146,6 +147,8 @@ async fn start() -> Shared {
         .user(format!("{user}:{user}"))
         .env("HOME", &*path)
         .volume(Volume::bind(&path, &path))
+        // The server keeps its conversations here.
+        .volume(Volume::bind(state.display().to_string(), "/workspace"))
         .on_progress(move |step| _ = sender.send(step.to_string()))
         .start()
         .await

@@ -23,12 +23,17 @@ pub(crate) struct Options {
     /// Start Podman and use it. Default: `DOCKER_HOST`, the default engine, or a started `dockerd`.
     #[arg(long)]
     podman: bool,
-    /// Run only the tests whose names contain one of these texts.
+    /// Run only the tests whose names contain one of these texts. Names of scenes begin with
+    /// `in_a_container::`.
     names: Vec<String>,
 }
 
 /// The tests of containers.
 pub(crate) const PROGRAM: &str = "docker";
+/// The end-to-end tests that share a process, and thus a template for each version of the server.
+pub(crate) const SHARED: &str = "real";
+/// The scenes of these tests that are played in a container.
+pub(crate) const SCENES: &str = "in_a_container::";
 /// Number of tests that run at once. Most of the time they wait for servers.
 const AT_ONCE: &str = "6";
 /// Time limit of the usual tests, and of the long ones.
@@ -71,22 +76,36 @@ fn on(engine: &Engine, long: bool, names: &[String]) -> Result {
     let run = format!("run-{}", std::process::id());
     let place = env::temp_dir().join(format!("oh-containers-{}", std::process::id()));
     fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
-    let test = |program: &str, at_once: &str, more: &[&str]| -> Result {
+    let run_tests = |program: &str, selected: &[String]| -> Result {
         let mut command = Command::new(cargo::test_program(program)?);
         command.env("DOCKER_HOST", engine.address());
         command.env("OPENHANDS_TEST_IMAGE", image::tag()?);
         command
             .env("OPENHANDS_TEST_RUN", &run)
             .env("TMPDIR", &place);
-        command.args(["--test-threads", at_once]).args(more);
-        command.args(names).current_dir(cargo::root().join("tests"));
+        command.args(selected).args(match long {
+            true => ["--test-threads", "1", "--nocapture"].as_slice(),
+            false => ["--test-threads", AT_ONCE, "--skip", "soak_"].as_slice(),
+        });
+        command.current_dir(cargo::root().join("tests"));
         let limit = if long { LONG_LIMIT } else { LIMIT };
         cargo::run_within(limit, command).map(drop)
     };
-    let tests = match long {
-        true => test(PROGRAM, "1", &["soak_", "--nocapture"]),
-        false => test(PROGRAM, AT_ONCE, &["--skip", "soak_"]),
+    let (scenes, own): (Vec<&str>, Vec<&str>) = names
+        .iter()
+        .map(String::as_str)
+        .partition(|name| name.starts_with(SCENES));
+    let chosen = |own: Vec<&str>, usual: &str, long_ones: &str| match (names.is_empty(), long) {
+        (false, _) => own.into_iter().map(str::to_owned).collect(),
+        (true, true) => vec![long_ones.to_owned()],
+        (true, false) => vec![usual.to_owned()],
     };
+    let programs = [
+        (PROGRAM, chosen(own, "", "soak_")),
+        (SHARED, chosen(scenes, SCENES, &format!("{SCENES}soak_"))),
+    ];
+    let mut tests = programs.iter().filter(|(_, selected)| !selected.is_empty());
+    let tests = tests.try_for_each(|(program, selected)| run_tests(program, selected));
     let left = nothing_left(engine, &run);
     let _best_effort = fs::remove_dir_all(&place);
     let images = remove_images(engine, &run);

@@ -26,8 +26,6 @@ pub(crate) struct Options {
     docker: bool,
 }
 
-/// The end-to-end tests that share a process, and thus a template for each version of the server.
-const SHARED: &str = "real";
 /// Number of these tests that run at once. Most of the time they wait for the server.
 const AT_ONCE: &str = "6";
 /// Time limit of these tests together.
@@ -100,7 +98,8 @@ const EXAMPLE: Constant = ("tests of an example, without Python", example::run);
 const SHARING: Constant = ("end to end, servers of shared templates", sharing);
 const ALONE: Constant = ("end to end, each test in its process", || {
     let selected = format!(
-        "package(openhands-tests) and not binary({SHARED}) and not binary({})",
+        "package(openhands-tests) and not binary({}) and not binary({})",
+        containers::SHARED,
         containers::PROGRAM
     );
     nextest(&["-E", &selected])
@@ -121,9 +120,10 @@ fn nextest(arguments: &[&str]) -> Result {
 /// Runs the end-to-end tests that share a process. `cargo nextest` would start a process for each,
 /// and each would need its own template.
 fn sharing() -> Result {
-    let program = cargo::test_program(SHARED)?;
+    let program = cargo::test_program(containers::SHARED)?;
     let mut command = Command::new(program);
     command.args(["--test-threads", AT_ONCE, "--skip", "soak_"]);
+    command.args(["--skip", containers::SCENES]);
     command.current_dir(cargo::root().join("tests"));
     cargo::run_within(LIMIT, command).map(drop)
 }
@@ -132,7 +132,11 @@ fn sharing() -> Result {
 /// each benchmark. Needs a container engine.
 pub(crate) fn soak() -> Result {
     cargo::ensure_nextest()?;
-    let without = format!("test(soak_) and not binary({})", containers::PROGRAM);
+    let without = format!(
+        "test(soak_) and not binary({}) and not test({})",
+        containers::PROGRAM,
+        containers::SCENES
+    );
     nextest(&["--profile", "soak", "-E", &without])?;
     containers::long()?;
     bench::smoke(true)

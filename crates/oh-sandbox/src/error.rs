@@ -38,7 +38,8 @@ pub enum ErrorKind {
     /// The engine cannot give the container a GPU. Install the vendor's container toolkit, or do
     /// not ask for a GPU.
     NoGpu,
-    /// The requested port is taken. Use no fixed port, so that the engine chooses a free one.
+    /// The requested port is taken, or the engine has no free port left. Remove containers that
+    /// publish ports, or widen the engine's range of ports.
     PortTaken,
     /// The device of the engine has no space left. Free some space: remove unused images and
     /// containers.

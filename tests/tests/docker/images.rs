@@ -11,6 +11,8 @@ use std::{
 use openhands::sandbox::DockerServerBuilder;
 use openhands_tests::containers::{self, docker, image, output, run};
 
+use super::owners::role;
+
 /// Returns the name of an image of this run.
 pub(crate) fn named(name: &str) -> String {
     format!("oh-test-{name}:{}", run())
@@ -18,9 +20,16 @@ pub(crate) fn named(name: &str) -> String {
 
 /// Returns a builder for a container with a stand-in for the server, which starts at once.
 pub(crate) fn stand_in(tag: &str) -> DockerServerBuilder {
+    containers::builder(tag).image(stand_in_image())
+}
+
+/// Returns the image with the stand-in, which the first caller imports. Owners find it imported.
+pub(crate) fn stand_in_image() -> &'static str {
     static IMAGE: OnceLock<String> = OnceLock::new();
-    let image = IMAGE.get_or_init(|| import_stand_in(&|| Command::new("docker")));
-    containers::builder(tag).image(image)
+    IMAGE.get_or_init(|| match role() {
+        Some(_) => named("stand-in"),
+        None => import_stand_in(&|| Command::new("docker")),
+    })
 }
 
 /// Imports the image with the stand-in. `docker` returns the engine's command.

@@ -12,9 +12,12 @@
 )]
 
 mod cleanup;
+mod engines;
 mod errors;
 mod images;
 mod lifecycle;
 mod owners;
+mod restarts;
 mod runtime;
+mod soak;
 mod work;

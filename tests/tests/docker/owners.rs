@@ -10,6 +10,8 @@ use std::{
 use openhands::{sandbox::DockerServerBuilder, testkit::Chance};
 use openhands_tests::containers::{RUN_VARIABLE, eventually, output, run};
 
+use super::images::stand_in_image;
+
 const ROLE: &str = "OH_TEST_OWNER";
 
 /// Returns the role of this process, if it is an owner.
@@ -23,8 +25,15 @@ pub(crate) struct Owner(Child);
 impl Owner {
     /// Runs a test again, as an owner with this role.
     pub(crate) fn start(test: &str, role: &str) -> Self {
+        stand_in_image();
+        Self::start_on(&std::env::var("DOCKER_HOST").unwrap(), test, role)
+    }
+
+    /// Runs a test again, as an owner on the engine at this address.
+    pub(crate) fn start_on(engine: &str, test: &str, role: &str) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture", test])
+            .env("DOCKER_HOST", engine)
             .env(ROLE, role)
             .env(RUN_VARIABLE, run())
             .stdout(Stdio::piped())
@@ -58,13 +67,27 @@ impl Owner {
 
     /// Kills the owner, and waits until its keepers have ended too. They end when the engine has
     /// removed the containers, also those that it was creating.
-    pub(crate) fn kill(mut self) {
-        let keepers = children(self.0.id());
+    pub(crate) fn kill(self) {
+        let keepers = self.kill_only();
+        eventually("the end of the keepers", || !keepers.run());
+    }
+
+    /// Kills the owner only.
+    pub(crate) fn kill_only(mut self) -> Keepers {
+        let keepers = Keepers(children(self.0.id()));
         self.0.kill().unwrap();
         self.0.wait().unwrap();
-        eventually("the end of the keepers", || {
-            keepers.iter().all(|pid| !runs(*pid))
-        });
+        keepers
+    }
+}
+
+/// The processes that an owner has started.
+pub(crate) struct Keepers(Vec<u32>);
+
+impl Keepers {
+    /// Returns whether one of them runs.
+    pub(crate) fn run(&self) -> bool {
+        self.0.iter().any(|pid| runs(*pid))
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use openhands_tests::containers::{builder, containers, docker};
 
-fn agent(model: &ScriptedModel) -> Agent {
+pub(crate) fn agent(model: &ScriptedModel) -> Agent {
     let llm = Llm::new("openai/scripted")
         .api_key("none")
         .base_url(model.base_url());

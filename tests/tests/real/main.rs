@@ -16,6 +16,7 @@ mod conversation_operations;
 mod hooks_agreement;
 mod hooks_real;
 mod hooks_server;
+mod in_a_container;
 mod network_real;
 mod protocol_config;
 mod testkit_conformance;

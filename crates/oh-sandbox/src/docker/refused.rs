@@ -26,6 +26,7 @@ const SENTENCES: &[(&str, ErrorKind)] = &[
     ("no such volume", ErrorKind::NoVolume),
     ("port is already allocated", ErrorKind::PortTaken),
     ("address already in use", ErrorKind::PortTaken),
+    ("all ports are allocated", ErrorKind::PortTaken),
     ("no such image", ErrorKind::NoImage),
     ("image not known", ErrorKind::NoImage),
     ("manifest unknown", ErrorKind::NoImage),
@@ -127,6 +128,9 @@ fn refusal(doing: &str, kind: ErrorKind, message: &str) -> Error {
         }
         ErrorKind::NoGpu => "; install the GPU vendor's container toolkit, or do not ask for a GPU",
         ErrorKind::NoVolume => "; create it first",
+        ErrorKind::PortTaken if message.contains("all ports") => {
+            "; remove containers that publish ports, or widen the engine's range of ports"
+        }
         ErrorKind::PortTaken => "; use no fixed port, so that the engine chooses a free one",
         ErrorKind::NotAnAgentServer => "; the image does not start an agent server",
         _ => "",

@@ -4,7 +4,7 @@
 
 use std::{
     cell::Cell, collections::HashMap, fmt::Write as _, fs, future::IntoFuture as _,
-    panic::Location, path::PathBuf, process::Command, sync::Arc, time::Duration,
+    net::SocketAddr, panic::Location, path::PathBuf, process::Command, sync::Arc, time::Duration,
 };
 
 use openhands::{
@@ -46,7 +46,12 @@ pub(crate) const SOCKETS: &str = "/sockets/";
 
 /// Parts shared by all scenes.
 pub(crate) struct Stage {
-    server: LocalServer,
+    /// Not set if the server belongs to others.
+    server: Option<LocalServer>,
+    address: SocketAddr,
+    key: secrecy::SecretString,
+    /// The directory that contains those of the scenes.
+    place: PathBuf,
     places: Semaphore,
 }
 
@@ -63,39 +68,55 @@ impl Stage {
     async fn start_with(home: &TempDir, restart: RestartPolicy) -> Self {
         // Some scenes have more than one conversation.
         let server = openhands_tests::server(home).env("OH_MAX_CONCURRENT_RUNS", "40");
+        let server = server.restart(restart).start().await.unwrap();
+        let (address, key) = (server.address(), server.session_api_key().clone());
+        let place = server.workspace_dir().to_owned();
         Self {
-            server: server.restart(restart).start().await.unwrap(),
+            server: Some(server),
+            ..Self::on(address, key, place)
+        }
+    }
+
+    /// Creates a stage on a server of others, whose agents work below this directory.
+    pub(crate) fn on(address: SocketAddr, key: secrecy::SecretString, place: PathBuf) -> Self {
+        Self {
+            server: None,
+            address,
+            key,
+            place,
             places: Semaphore::new(AT_ONCE),
         }
     }
 
     /// Kills the server, and waits until its supervisor has started it again.
     pub(crate) async fn restart(&self) {
-        let pid = self.server.pid();
+        let server = self.server.as_ref().unwrap();
+        let pid = server.pid();
         let mut kill = Command::new("kill");
         let killed = kill.args(["-9", &pid.to_string()]).status();
         assert!(killed.unwrap().success());
-        let mut status = self.server.status();
-        let back = status.wait_for(|status| *status == Status::Ready && self.server.pid() != pid);
+        let mut status = server.status();
+        let back = status.wait_for(|status| *status == Status::Ready && server.pid() != pid);
         within("a restart", back).await.unwrap();
     }
 
     pub(crate) async fn end(self) {
-        let shutdown = self.server.shutdown(Duration::from_secs(20));
-        shutdown.await.unwrap();
+        if let Some(server) = self.server {
+            server.shutdown(Duration::from_secs(20)).await.unwrap();
+        }
     }
 
     /// Creates a directory for the conversation of a scene.
     pub(crate) fn directory(&self, name: &str) -> PathBuf {
-        let directory = self.server.workspace_dir().join(name);
+        let directory = self.place.join(name);
         fs::create_dir(&directory).unwrap();
         directory
     }
 
     /// Creates a client that is connected directly to the server.
     pub(crate) fn client(&self) -> Client {
-        let client = Client::builder(format!("http://{}", self.server.address()));
-        let client = client.session_api_key(self.server.session_api_key().clone());
+        let client = Client::builder(format!("http://{}", self.address));
+        let client = client.session_api_key(self.key.clone());
         client.build().unwrap()
     }
 }
@@ -138,9 +159,9 @@ impl Scene {
         with: impl FnOnce(ConversationBuilder) -> ConversationBuilder,
     ) -> Self {
         let model = ScriptedModel::start(script).await.unwrap();
-        let proxy = Proxy::start(stage.server.address()).await.unwrap();
+        let proxy = Proxy::start(stage.address).await.unwrap();
         proxy.record();
-        let key = stage.server.session_api_key().clone();
+        let key = stage.key.clone();
         let client = Client::builder(proxy.url()).session_api_key(key.clone());
         let client = client.build().unwrap();
         let direct = stage.client();
@@ -367,16 +388,21 @@ pub(crate) fn fails<T: std::fmt::Debug>(
 // test to some of them, by name, separated by commas.
 #[tokio::test]
 async fn no_unapproved_action_is_executed_and_links_keep_their_promises() {
-    let over = Instant::now() + LIMIT;
-    let home = openhands_tests::home();
-    let stage = Arc::new(Stage::start(&home).await);
-    let mut plays = JoinSet::new();
-    let mut names = HashMap::new();
     let wanted = std::env::var("SCENES").ok();
     let wanted = wanted
         .as_deref()
         .map(|names| names.split(',').collect::<Vec<_>>());
-    let is_wanted = |name| wanted.as_ref().is_none_or(|wanted| wanted.contains(&name));
+    let home = openhands_tests::home();
+    play_scenes(Stage::start(&home).await, wanted.as_deref()).await;
+}
+
+/// Plays all scenes, or the ones with these names.
+pub(crate) async fn play_scenes(stage: Stage, wanted: Option<&[&str]>) {
+    let over = Instant::now() + LIMIT;
+    let stage = Arc::new(stage);
+    let mut plays = JoinSet::new();
+    let mut names = HashMap::new();
+    let is_wanted = |name| wanted.is_none_or(|wanted| wanted.contains(&name));
     macro_rules! play {
         ($($of:ident: $($scene:ident),+;)+) => {$($(if is_wanted(stringify!($scene)) {
             let stage = stage.clone();

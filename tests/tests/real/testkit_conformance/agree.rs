@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write as _,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use openhands::{
     },
     transport::Client,
 };
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
 use super::{
@@ -337,8 +338,9 @@ fn make_repository(work: &str) {
     assert!(made.unwrap().success());
 }
 
-async fn on_the_real(name: &str, client: &Client, url: &str, key: &str) -> String {
-    let work = tempfile::tempdir().unwrap();
+async fn on_the_real(name: &str, client: &Client, key: &str, place: &Path) -> String {
+    let url = client.base_url().as_str().trim_end_matches('/');
+    let work = tempfile::tempdir_in(place).unwrap();
     let work = work.path().join("work").to_str().unwrap().to_owned();
     let asked = Gate::new();
     let script = script(name, &work, &asked);
@@ -357,7 +359,7 @@ async fn on_the_real(name: &str, client: &Client, url: &str, key: &str) -> Strin
     }
     if ["pages", "skills"].contains(&name) {
         for (path, content) in served::PROJECT {
-            let path = std::path::Path::new(&side.work).join(path);
+            let path = Path::new(&side.work).join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, content).unwrap();
         }
@@ -423,23 +425,9 @@ async fn agree(scenarios: &[&str], start: Start) {
     };
     let server = builder.start().await.unwrap();
     assert_eq!(server.startup(), startup);
-    let url = server.url().to_string();
-    let key = server.session_api_key().expose_secret().to_owned();
-    let mut report = String::new();
-    let wanted = std::env::var("SCENARIO").unwrap_or_default();
-    for name in scenarios
-        .iter()
-        .filter(|name| wanted.is_empty() || wanted == **name)
-    {
-        let (fake, _) = on_the_fake(name).await;
-        let real = on_the_real(name, server.client(), url.trim_end_matches('/'), &key).await;
-        let differences = differences(&fake, &real);
-        if !differences.is_empty() {
-            write!(report, "\n{name}:{differences}").unwrap();
-        }
-    }
-    assert!(report.is_empty(), "the two servers disagree:{report}");
-    let described = raw::ask(&url, "GET", "/openapi.json", "", b"").await;
+    let key = server.session_api_key();
+    compare(scenarios, server.client(), key, &std::env::temp_dir()).await;
+    let described = raw::ask(server.url().as_str(), "GET", "/openapi.json", "", b"").await;
     let fake = FakeServer::start().await.unwrap();
     let side = Side {
         client: Client::builder(fake.url()).build().unwrap(),
@@ -458,4 +446,23 @@ async fn agree(scenarios: &[&str], start: Start) {
     );
 
     server.shutdown(Duration::from_secs(10)).await.unwrap();
+}
+
+/// Plays scenarios on the fake server, and on this real one, whose agents work below `place`.
+pub(crate) async fn compare(scenarios: &[&str], client: &Client, key: &SecretString, place: &Path) {
+    let key = key.expose_secret();
+    let mut report = String::new();
+    let wanted = std::env::var("SCENARIO").unwrap_or_default();
+    for name in scenarios
+        .iter()
+        .filter(|name| wanted.is_empty() || wanted == **name)
+    {
+        let (fake, _) = on_the_fake(name).await;
+        let real = on_the_real(name, client, key, place).await;
+        let differences = differences(&fake, &real);
+        if !differences.is_empty() {
+            write!(report, "\n{name}:{differences}").unwrap();
+        }
+    }
+    assert!(report.is_empty(), "the two servers disagree:{report}");
 }

@@ -5,7 +5,7 @@
 //! explanations). The records of both sides must be equal.
 
 mod admin;
-mod agree;
+pub(crate) mod agree;
 mod approvals;
 mod branches;
 mod browser;

@@ -20,4 +20,5 @@ mod owners;
 mod restarts;
 mod runtime;
 mod soak;
+mod tools;
 mod work;

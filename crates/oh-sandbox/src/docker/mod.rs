@@ -1,6 +1,7 @@
 //! Containers of Docker and Podman, through the API of the engine.
 
 pub(crate) mod address;
+pub(crate) mod build;
 pub(crate) mod builder;
 pub(crate) mod config;
 pub(crate) mod container;

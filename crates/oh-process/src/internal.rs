@@ -3,7 +3,7 @@
 
 use std::{ffi::OsString, io, path::Path, sync::Arc};
 
-use oh_protocol::calls::server::ServerInfo;
+use oh_protocol::calls::{init::Init, server::ServerInfo};
 use oh_transport::{Client, Network};
 use secrecy::SecretString;
 use tokio::{io::AsyncRead, sync::watch};
@@ -13,6 +13,8 @@ use crate::{
     start::{probe, state},
     supervise::{keeper, logs},
 };
+
+pub use crate::start::activation::Activation;
 
 /// An authenticated route that is cheap and exists in every version.
 pub const GUARDED: &str = probe::GUARDED;
@@ -129,6 +131,11 @@ impl LogHub {
         Self(logs::LogHub::new(secrets))
     }
 
+    /// Hides these secrets too, from now on.
+    pub fn hide(&self, secrets: impl IntoIterator<Item = SecretString>) {
+        self.0.hide(secrets);
+    }
+
     /// Returns a stream of the lines from now on.
     pub fn subscribe(&self) -> Logs {
         self.0.subscribe()
@@ -182,6 +189,25 @@ pub async fn get_status(client: &Client, path: &str) -> Option<u16> {
 /// Returns an error if the key contains characters that a header cannot hold.
 pub async fn accepts_only(client: &Client, key: &SecretString) -> Result<Option<bool>> {
     probe::session(client, key).await
+}
+
+/// Returns whether a dormant server accepts this secret key for its activation and no other.
+/// Returns `None` if the server did not respond. The server stays dormant.
+///
+/// # Errors
+///
+/// Returns an error if the request cannot be created.
+pub async fn accepts_init(client: &Client, key: &SecretString) -> Result<Option<bool>> {
+    probe::dormant(client, key).await
+}
+
+/// Activates a dormant server, and checks that it accepts the key of `client`.
+///
+/// # Errors
+///
+/// Returns an error if the server rejects the activation or the key.
+pub async fn activate(client: &Client, init: &Init) -> Result<()> {
+    probe::activate(client, init).await
 }
 
 /// Returns the server's information about itself. Rejects a version that is too old.

@@ -49,7 +49,7 @@ mod template;
 // In signatures of this crate.
 pub use attach::{Attach, AttachedServer};
 pub use error::{Error, ErrorKind, Result};
-pub use pool::{Acquire, WarmPool};
+pub use pool::{Acquire, PoolSource, Pooled, WarmPool};
 pub use progress::Progress;
 pub use provision::environment::{Environment, Origin};
 pub use provision::interpreter::Candidate;

@@ -242,11 +242,6 @@ impl LocalServer {
         }
         Ok(())
     }
-
-    /// Returns whether the last known status is ready.
-    pub(crate) fn is_ready(&self) -> bool {
-        *self.status.borrow() == Status::Ready
-    }
 }
 
 async fn first_launch(

@@ -188,6 +188,17 @@ impl Error {
     }
 }
 
+/// Returns the failed request behind an error of a part that is shared with local servers.
+fn behind_local<'a>(
+    source: &'a (dyn std::error::Error + Send + Sync + 'static),
+) -> &'a (dyn std::error::Error + Send + Sync + 'static) {
+    let local = source.downcast_ref::<oh_process::Error>();
+    match local.and_then(oh_process::Error::transport_error) {
+        Some(wire) => wire,
+        None => source,
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // An engine or a server may have written what controls a terminal.
@@ -211,7 +222,7 @@ impl fmt::Display for Error {
     }
 }
 
-oh_transport::requests!(Error, error => error.0.source.as_deref();
+oh_transport::requests!(Error, error => error.0.source.as_deref().map(behind_local);
     timeout: NotReady; transient: NotReady PullFailed NoEngine);
 
 #[cfg(test)]

@@ -52,17 +52,18 @@ mod sandbox;
 pub use apptainer::{builder::ApptainerServerBuilder, server::ApptainerServer};
 #[cfg(feature = "docker")]
 pub use docker::{
+    attach::Attach,
     builder::DockerServerBuilder,
     engine::Engine,
     leftovers::{Leftover, OwnerState},
     progress::Progress,
-    server::{Attach, DockerServer},
+    server::DockerServer,
     settings::{Pull, Volume},
 };
 pub use error::{Error, ErrorKind, Result};
 pub use sandbox::{Request, Sandbox};
 // In signatures of this crate.
 #[doc(no_inline)]
-pub use oh_process::{ExitReport, LogLevel, LogLine, Logs, Status, StatusWatch};
+pub use oh_process::{Acquire, ExitReport, LogLevel, LogLine, Logs, Status, StatusWatch, WarmPool};
 #[doc(no_inline)]
 pub use secrecy;

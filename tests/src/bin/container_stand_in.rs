@@ -4,10 +4,13 @@
 
 use std::{
     env, fs,
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
+
+use serde_json::Value;
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = env::args().collect();
@@ -17,41 +20,93 @@ fn main() -> io::Result<()> {
     };
     let config = env::var("OPENHANDS_AGENT_SERVER_CONFIG_PATH").map_err(io::Error::other)?;
     let config = fs::read_to_string(config)?;
-    let config: serde_json::Value = serde_json::from_str(&config)?;
-    let keys = config["session_api_keys"].clone();
+    let config: Value = serde_json::from_str(&config)?;
+    let server = Arc::new(Mutex::new(Server {
+        keys: config["session_api_keys"].clone(),
+        init_key: config["secret_key"].clone(),
+        dormant: env::var("OH_DEFERRED_INIT").is_ok(),
+    }));
     let (host, port) = (option("--host"), option("--port"));
     let address = format!("{}:{}", host.unwrap_or_default(), port.unwrap_or_default());
     for connection in TcpListener::bind(address)?.incoming() {
-        let (connection, keys) = (connection?, keys.clone());
+        let (connection, server) = (connection?, server.clone());
         // A client that closes its connection is no failure.
-        thread::spawn(move || serve(connection, &keys));
+        thread::spawn(move || serve(connection, &server));
     }
     Ok(())
 }
 
-fn serve(mut connection: TcpStream, keys: &serde_json::Value) -> io::Result<()> {
-    let mut lines = BufReader::new(connection.try_clone()?).lines();
-    while let Some(first) = lines.next().transpose()? {
-        let mut known = false;
-        for line in lines.by_ref() {
-            let line = line?;
+struct Server {
+    keys: Value,
+    init_key: Value,
+    dormant: bool,
+}
+
+impl Server {
+    /// Activates the server with this request, and returns the status of the response.
+    fn initialize(&mut self, key: &str, body: &Value) -> &'static str {
+        if self.init_key != key {
+            return "401 Unauthorized";
+        } else if !self.dormant {
+            return "400 Bad Request";
+        } else if body.get("no_such_field").is_some() {
+            return "422 Unprocessable Content";
+        }
+        if let Some(keys) = body.get("session_api_keys") {
+            self.keys = keys.clone();
+        }
+        self.dormant = false;
+        "200 OK"
+    }
+
+    fn knows(&self, key: &str) -> bool {
+        let mut keys = self.keys.as_array().into_iter().flatten();
+        keys.any(|known| known == key)
+    }
+}
+
+fn serve(mut connection: TcpStream, server: &Mutex<Server>) -> io::Result<()> {
+    let mut input = BufReader::new(connection.try_clone()?);
+    let mut first = String::new();
+    while input.read_line(&mut first)? > 0 {
+        let (mut session_key, mut init_key, mut length) = (String::new(), String::new(), 0);
+        loop {
+            let mut line = String::new();
+            input.read_line(&mut line)?;
+            let line = line.trim_end();
             if line.is_empty() {
                 break;
             }
             let (name, value) = line.split_once(": ").unwrap_or_default();
-            if name.eq_ignore_ascii_case("x-session-api-key") {
-                known |= keys
-                    .as_array()
-                    .is_some_and(|keys| keys.iter().any(|key| key == value));
+            match name.to_ascii_lowercase().as_str() {
+                "x-session-api-key" => session_key = value.to_owned(),
+                "x-init-api-key" => init_key = value.to_owned(),
+                "content-length" => length = value.parse().unwrap_or_default(),
+                _ => {}
             }
         }
+        let mut body = vec![0; length];
+        input.read_exact(&mut body)?;
+        let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
         let path = first.split(' ').nth(1).unwrap_or_default();
         let version = env::var("STAND_IN_VERSION").unwrap_or_else(|_| "1.58.2".to_owned());
         let (status, body) = match path {
             "/server_info" => ("200 OK", format!(r#"{{"version": "{version}"}}"#)),
-            path if path.starts_with("/api/") && !known => ("401 Unauthorized", "{}".to_owned()),
+            "/api/init" => {
+                let body = serde_json::from_slice(&body).unwrap_or_default();
+                let status = server.initialize(&init_key, &body);
+                (status, r#"{"state": "ready"}"#.to_owned())
+            }
+            path if path.starts_with("/api/") && server.dormant => {
+                ("503 Service Unavailable", "{}".to_owned())
+            }
+            path if path.starts_with("/api/") && !server.knows(&session_key) => {
+                ("401 Unauthorized", "{}".to_owned())
+            }
             _ => ("200 OK", "0".to_owned()),
         };
+        drop(server);
+        first.clear();
         let length = body.len();
         write!(
             connection,

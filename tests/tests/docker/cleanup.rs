@@ -7,7 +7,7 @@ use openhands_tests::containers::{containers, docker, eventually};
 
 use super::{
     images::stand_in,
-    owners::{Owner, act, chance, role},
+    owners::{Owner, act, act_with_pool, chance, role},
 };
 
 fn leaves_nothing(test: &str, way: &str) {
@@ -48,6 +48,30 @@ fn an_owner_that_exits() {
 #[test]
 fn an_owner_that_panics() {
     leaves_nothing("an_owner_that_panics", "panic");
+}
+
+#[test]
+fn an_owner_of_a_pool_that_is_killed_or_panics() {
+    let test = "an_owner_of_a_pool_that_is_killed_or_panics";
+    if let Some(way) = role() {
+        return act_with_pool(stand_in(test), &way);
+    }
+    for way in ["full", "refilling", "panic"] {
+        let owner = Owner::start(&format!("cleanup::{test}"), way).prints("OWNS");
+        match way {
+            "panic" => assert!(!owner.wait()),
+            _ => {
+                let owned = containers(test).len();
+                assert!(if way == "full" {
+                    owned == 3
+                } else {
+                    owned >= 1
+                });
+                owner.kill();
+            }
+        }
+        assert_eq!(containers(test), [""; 0], "{way}");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod errors;
 mod images;
 mod lifecycle;
 mod owners;
+mod pool;
 mod restarts;
 mod runtime;
 mod soak;

@@ -5,9 +5,10 @@ use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
     thread,
+    time::Duration,
 };
 
-use openhands::{sandbox::DockerServerBuilder, testkit::Chance};
+use openhands::{process::WarmPool, sandbox::DockerServerBuilder, testkit::Chance};
 use openhands_tests::containers::{RUN_VARIABLE, eventually, output, run};
 
 use super::images::stand_in_image;
@@ -136,6 +137,27 @@ pub(crate) fn act(builder: DockerServerBuilder, way: &str) {
         println!("OWNS");
         match way {
             "exit" => std::process::exit(3),
+            "panic" => panic!("as requested"),
+            _ => std::future::pending::<()>().await,
+        }
+    });
+}
+
+/// Acts as an owner of a pool that ends in the given way, while one server is in use, and the pool
+/// has a spare or is starting one.
+pub(crate) fn act_with_pool(builder: DockerServerBuilder, way: &str) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        println!("BEGINS");
+        let pool = WarmPool::start(2, builder);
+        let server = pool.acquire().await.unwrap();
+        if way != "refilling" {
+            while pool.ready() < 2 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        println!("OWNS {}", server.id());
+        match way {
             "panic" => panic!("as requested"),
             _ => std::future::pending::<()>().await,
         }

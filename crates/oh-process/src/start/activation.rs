@@ -19,7 +19,7 @@ use crate::{
 
 /// Values that the activation changes. Values that are not set stay as they were at the start.
 #[derive(Default)]
-pub(crate) struct Activation {
+pub struct Activation {
     pub(crate) environment: Vec<(String, SecretString)>,
     pub(crate) key: Option<SecretString>,
     pub(crate) secret_key: Option<SecretString>,
@@ -29,8 +29,12 @@ pub(crate) struct Activation {
 }
 
 impl Activation {
-    /// Rejects invalid values, and creates the directories.
-    pub(crate) fn prepare(&mut self) -> Result<()> {
+    /// Rejects invalid variables and keys.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the invalid value.
+    pub fn check(&self) -> Result<()> {
         let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
         for (name, value) in &self.environment {
             check_name(name.as_ref())?;
@@ -45,6 +49,11 @@ impl Activation {
                 return invalid(format!("the {what} is empty or masked: pass the real key"));
             }
         }
+        Ok(())
+    }
+
+    /// Creates the directories on this machine.
+    pub(crate) fn make_directories(&mut self) -> Result<()> {
         let paths = [
             &mut self.conversations,
             &mut self.bash_events,
@@ -56,8 +65,19 @@ impl Activation {
         Ok(())
     }
 
+    /// Returns the directories.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        let paths = [&self.conversations, &self.bash_events, &self.worktrees];
+        paths.into_iter().flatten().map(PathBuf::as_path)
+    }
+
+    /// Returns the session key, if another than the server's own is set.
+    pub fn key(&self) -> Option<&SecretString> {
+        self.key.as_ref()
+    }
+
     /// Returns the values that must not appear in logs.
-    pub(crate) fn secrets(&self) -> impl Iterator<Item = SecretString> {
+    pub fn secrets(&self) -> impl Iterator<Item = SecretString> {
         let variables = self.environment.iter().map(|(_, value)| value);
         let all = variables.chain(&self.key).chain(&self.secret_key);
         all.cloned().collect::<Vec<_>>().into_iter()
@@ -75,7 +95,7 @@ impl Activation {
 
     /// Returns the activation request. `keys` are used if no other key is set. `init_key` is the
     /// secret key that the server was started with.
-    pub(crate) fn call(&self, init_key: &SecretString, keys: &[SecretString]) -> Init {
+    pub fn call(&self, init_key: &SecretString, keys: &[SecretString]) -> Init {
         let mut call = Init::new(init_key.clone());
         for key in self.key.as_ref().map_or(keys, std::slice::from_ref) {
             call = call.session_api_key(key.clone());
@@ -158,10 +178,10 @@ mod tests {
             ("OH_X", "x"),
             ("SESSION_API_KEY", "x"),
         ] {
-            let error = with(&[(name, value)]).prepare().expect_err(name);
+            let error = with(&[(name, value)]).check().expect_err(name);
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
         }
-        with(&[("LC_ALL", "C.UTF-8")]).prepare().expect("valid");
+        with(&[("LC_ALL", "C.UTF-8")]).check().expect("valid");
     }
 
     #[test]

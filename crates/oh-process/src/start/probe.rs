@@ -198,7 +198,7 @@ pub(crate) async fn session(client: &Client, key: &SecretString) -> Result<Optio
 
 /// Checks a dormant server by its secret key. With the right key the server rejects the request for
 /// its unknown field (422), so it proves its identity and stays dormant.
-async fn dormant(client: &Client, key: &SecretString) -> Result<Option<bool>> {
+pub(crate) async fn dormant(client: &Client, key: &SecretString) -> Result<Option<bool>> {
     let wrong = random_key().into();
     match post_init(client, &wrong).await {
         Some(401) => {}

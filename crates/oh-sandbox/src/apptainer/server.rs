@@ -248,7 +248,10 @@ impl Start<'_> {
             }
             begun = ready::verified(&url, self.key, self.settings.deadline) => begun,
         };
-        let client = begun.and_then(|info| Ok((info, ready::client(&url, Some(self.key))?)));
+        let client = begun.and_then(|info| {
+            let network = ready::network()?;
+            Ok((info, ready::client(&url, Some(self.key), &network)?))
+        });
         match client {
             Ok((info, client)) => Ok((pid, client, info, running)),
             Err(error) => {

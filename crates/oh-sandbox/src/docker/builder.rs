@@ -42,7 +42,7 @@ use crate::{
 #[derive(Debug, Clone, Default)]
 #[must_use = "a builder does nothing until it is started"]
 pub struct DockerServerBuilder {
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 impl DockerServer {

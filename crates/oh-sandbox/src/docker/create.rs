@@ -69,11 +69,13 @@ fn variables(settings: &Settings) -> Vec<String> {
         ("OH_ENABLE_VSCODE", "false"),
         ("OH_PRELOAD_TOOLS", "false"),
     ];
+    let dormant = settings.dormant.then_some(("OH_DEFERRED_INIT", "true"));
+    let ours = ours.into_iter().chain(dormant);
     let ours = ours.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let chosen = settings.chosen_variables().into_iter();
     let chosen = chosen.map(|(name, value)| (name, value.expose_secret().to_owned()));
     let mut all: Vec<(String, String)> = Vec::new();
-    for (name, value) in ours.into_iter().chain(chosen) {
+    for (name, value) in ours.chain(chosen) {
         all.retain(|(other, _)| *other != name);
         all.push((name, value));
     }
@@ -219,6 +221,7 @@ mod tests {
             new_privileges: true,
             ..Settings::default()
         };
+        settings.dormant = true;
         settings.variables = vec![("LOG_LEVEL".to_owned(), "DEBUG".into())];
         let body = json(&settings);
         let host = &body["HostConfig"];
@@ -243,6 +246,7 @@ mod tests {
             .filter_map(|value| value.as_str()?.strip_prefix("LOG_LEVEL="))
             .collect();
         assert_eq!(levels, ["DEBUG"]);
+        assert!(env.contains(&"OH_DEFERRED_INIT=true".into()));
     }
 
     #[test]

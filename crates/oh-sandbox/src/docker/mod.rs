@@ -1,6 +1,7 @@
 //! Containers of Docker and Podman, through the API of the engine.
 
 pub(crate) mod address;
+pub(crate) mod attach;
 pub(crate) mod build;
 pub(crate) mod builder;
 pub(crate) mod config;
@@ -12,6 +13,7 @@ pub(crate) mod engine;
 pub(crate) mod image;
 pub(crate) mod leftovers;
 pub(crate) mod owner;
+pub(crate) mod pool;
 pub(crate) mod progress;
 pub(crate) mod ready;
 pub(crate) mod refused;

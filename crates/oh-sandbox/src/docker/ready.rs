@@ -9,7 +9,7 @@ use std::{
 use bollard::query_parameters::InspectContainerOptions;
 use oh_process::internal;
 use oh_protocol::calls::server::ServerInfo;
-use oh_transport::Client;
+use oh_transport::{Client, Network};
 use secrecy::SecretString;
 use tokio::time::{sleep, timeout};
 
@@ -54,17 +54,24 @@ pub(crate) async fn published(
     Ok(known.collect())
 }
 
+/// Returns a network that uses no proxy. Loads the certificates of the system.
+pub(crate) fn network() -> Result<Network> {
+    internal::direct().map_err(no_client)
+}
+
+fn no_client(error: oh_transport::Error) -> Error {
+    Error::transport("cannot create a client for the server", error)
+}
+
 /// Returns a client for the server at this address.
-pub(crate) fn client(url: &str, key: Option<&SecretString>) -> Result<Client> {
-    let failed = |error| Error::transport("cannot create a client for the server", error);
-    let network = internal::direct().map_err(failed)?;
+pub(crate) fn client(url: &str, key: Option<&SecretString>, network: &Network) -> Result<Client> {
     let mut builder = Client::builder(url)
         .http_transport(network.clone())
-        .socket_transport(network);
+        .socket_transport(network.clone());
     if let Some(key) = key {
         builder = builder.session_api_key(key.clone());
     }
-    builder.build().map_err(failed)
+    builder.build().map_err(no_client)
 }
 
 /// Waits until the server at `url` is ready, and verifies that it accepts `key` and no other.
@@ -74,7 +81,28 @@ pub(crate) async fn verified(
     key: &SecretString,
     deadline: Duration,
 ) -> Result<Arc<ServerInfo>> {
-    let anonymous = client(url, None)?;
+    verify(url, Proof::Session(key), deadline).await
+}
+
+/// Does the same for a dormant server, which must accept `init_key` for its activation only.
+pub(crate) async fn verified_dormant(
+    url: &str,
+    init_key: &SecretString,
+    deadline: Duration,
+) -> Result<Arc<ServerInfo>> {
+    verify(url, Proof::Dormant(init_key), deadline).await
+}
+
+/// The key that the server must accept.
+#[derive(Clone, Copy)]
+enum Proof<'a> {
+    Session(&'a SecretString),
+    Dormant(&'a SecretString),
+}
+
+async fn verify(url: &str, proof: Proof<'_>, deadline: Duration) -> Result<Arc<ServerInfo>> {
+    let network = network()?;
+    let anonymous = client(url, None, &network)?;
     let checks = async {
         loop {
             match internal::get_status(&anonymous, "/ready").await {
@@ -93,19 +121,27 @@ pub(crate) async fn verified(
                 }
             }
             let failed = |error| Error::shared("cannot verify the server", error);
-            match internal::accepts_only(&anonymous, key)
-                .await
-                .map_err(failed)?
-            {
+            let proven = match proof {
+                Proof::Session(key) => internal::accepts_only(&anonymous, key).await,
+                Proof::Dormant(key) => internal::accepts_init(&anonymous, key).await,
+            };
+            match proven.map_err(failed)? {
                 Some(true) => break,
                 None => sleep(PAUSE).await,
-                Some(false) => return Err(wrong_key(url).await),
+                Some(false) => {
+                    return Err(match proof {
+                        Proof::Session(_) => wrong_key(url, &network).await,
+                        Proof::Dormant(_) => not_dormant(),
+                    });
+                }
             }
         }
         let failed = |error| Error::shared("the server did not report its version", error);
-        internal::version(&client(url, Some(key))?)
-            .await
-            .map_err(failed)
+        let client = match proof {
+            Proof::Session(key) => client(url, Some(key), &network)?,
+            Proof::Dormant(_) => anonymous,
+        };
+        internal::version(&client).await.map_err(failed)
     };
     match timeout(deadline, checks).await {
         Ok(checked) => checked,
@@ -119,8 +155,8 @@ pub(crate) async fn verified(
 
 /// Returns the error of a server that does not accept the key, or accepts any. Sends another key,
 /// because a server that accepts any key must not receive the real one.
-async fn wrong_key(url: &str) -> Error {
-    let asked = match client(url, Some(&internal::random_key())) {
+async fn wrong_key(url: &str, network: &Network) -> Error {
+    let asked = match client(url, Some(&internal::random_key()), network) {
         Ok(client) => internal::get_status(&client, internal::GUARDED).await,
         Err(error) => return error,
     };
@@ -138,4 +174,10 @@ async fn wrong_key(url: &str) -> Error {
             Error::new(ErrorKind::NotAnAgentServer, message)
         }
     }
+}
+
+fn not_dormant() -> Error {
+    let message = "the server in the container does not wait for its activation with its own key: \
+                   the image or a variable overrides the server's configuration";
+    Error::new(ErrorKind::NotAnAgentServer, message)
 }

@@ -2,19 +2,15 @@
 
 use std::{
     fmt,
-    future::IntoFuture,
-    net::{IpAddr, SocketAddr},
-    pin::Pin,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bollard::query_parameters::{
-    InspectContainerOptions, StartContainerOptions, StopContainerOptionsBuilder,
-};
-use oh_process::internal::{self, LogHub};
+use bollard::query_parameters::StopContainerOptionsBuilder;
+use oh_process::internal::{self, Activation, LogHub};
 use oh_protocol::calls::server::ServerInfo;
-use oh_transport::{Client, WorkspaceHandle};
+use oh_transport::{Client, Network, WorkspaceHandle};
 use secrecy::SecretString;
 use tokio::{sync::watch, task::JoinHandle};
 use tracing::{debug, warn};
@@ -24,17 +20,16 @@ use crate::{
     Engine, Error, ErrorKind, ExitReport, Logs, Progress, Request, Result, Sandbox, Status,
     StatusWatch,
     docker::{
-        address::{free_port, host_port, reachable, reachable_host, url_of},
+        address::{free_port, host_port, reachable_host, url_of},
         config,
         container::{Container, Order, check_volumes},
         ended::{ended_early, explained, no_port},
         image,
-        leftovers::{SERVER_PORT, WORKSPACE},
         owner::Owner,
         ready, refused,
         remover::Remover,
         settings::{PORT, Settings},
-        supervise::{Followed, Reporter, now},
+        supervise::{Followed, Reporter},
     },
 };
 
@@ -77,6 +72,8 @@ pub struct DockerServer {
     status: watch::Receiver<Status>,
     watcher: JoinHandle<()>,
     ended: watch::Receiver<Option<ExitReport>>,
+    /// Not set if the server accepts work.
+    dormant: Option<Dormant>,
 }
 
 impl DockerServer {
@@ -144,7 +141,10 @@ impl DockerServer {
                 (false, Some(published)) => url_of(host, published),
                 (false, None) => return Err(no_port(&engine, &container.id).await),
             };
-            let info = ready::verified(&url, &key, settings.deadline).await?;
+            let info = match settings.dormant {
+                true => ready::verified_dormant(&url, &secret_key, settings.deadline).await?,
+                false => ready::verified(&url, &key, settings.deadline).await?,
+            };
             Ok((published, url, info))
         };
         let begun = tokio::select! {
@@ -175,8 +175,9 @@ impl DockerServer {
             container.upload(unknown).await?;
         }
         let id = container.id.clone();
+        let network = ready::network()?;
         let parts = Parts {
-            client: ready::client(&url, Some(&key))?,
+            client: ready::client(&url, Some(&key), &network)?,
             engine,
             id,
             key,
@@ -186,6 +187,12 @@ impl DockerServer {
             workspace: settings.workspace.clone(),
             deadline: settings.deadline,
             image: settings.remove_image.then(|| settings.image.clone()),
+            dormant: settings.dormant.then_some(Dormant {
+                init_key: secret_key,
+                keys,
+                port,
+                network: network.clone(),
+            }),
         };
         let container = match settings.keep {
             true => {
@@ -197,7 +204,11 @@ impl DockerServer {
         Ok(Self::supervised(parts, container, followed))
     }
 
-    fn supervised(parts: Parts, container: Option<Container>, mut followed: Followed) -> Self {
+    pub(crate) fn supervised(
+        parts: Parts,
+        container: Option<Container>,
+        mut followed: Followed,
+    ) -> Self {
         let (reporter, status) = Reporter::new(parts.client.clone());
         let ended = followed.ended.clone();
         let (reporting, logs) = (reporter.clone(), parts.logs.clone());
@@ -223,18 +234,7 @@ impl DockerServer {
             status,
             watcher,
             ended,
-        }
-    }
-
-    /// Attaches to a server in a container that was created with
-    /// [`keep`](crate::DockerServerBuilder::keep); await the result. `id` is the id or the name of
-    /// the container, and `key` its session key. A paused or stopped container is started again.
-    pub fn attach(id: impl Into<String>, key: impl Into<SecretString>) -> Attach {
-        Attach {
-            id: id.into(),
-            key: key.into(),
-            engine: None,
-            deadline: Duration::from_secs(180),
+            dormant: parts.dormant,
         }
     }
 
@@ -374,6 +374,63 @@ impl DockerServer {
         Ok(report)
     }
 
+    /// Activates a dormant server, and verifies that it accepts the new key and no other.
+    pub(crate) async fn activate_as(&mut self, own: &Activation) -> Result<()> {
+        let Some(dormant) = &self.dormant else {
+            let message = "the server is not dormant";
+            return Err(Error::new(ErrorKind::Conflict, message));
+        };
+        // The keys are for this container only: another program may have got the port of a
+        // container that has ended.
+        if !self.engine_has(dormant.port).await? {
+            let message = "the container of the dormant server has ended";
+            return Err(Error::new(ErrorKind::Died, message));
+        }
+        self.logs.hide(own.secrets());
+        let url = self.url().as_str();
+        let client = match own.key() {
+            None => self.client.clone(),
+            Some(key) => ready::client(url, Some(key), &dormant.network)?,
+        };
+        let init = own.call(&dormant.init_key, &dormant.keys);
+        let failed = |error| Error::shared("cannot activate the server in the container", error);
+        internal::activate(&client, &init).await.map_err(failed)?;
+        let key = own.key().unwrap_or(&self.key).clone();
+        let anonymous = ready::client(url, None, &dormant.network)?;
+        let accepts = internal::accepts_only(&anonymous, &key).await;
+        match accepts.map_err(failed)? {
+            Some(true) => {}
+            Some(false) => {
+                let message = "the activated server accepts other keys than its own";
+                return Err(Error::new(ErrorKind::NotAnAgentServer, message));
+            }
+            None => {
+                let message = "the server ended during its activation";
+                return Err(Error::new(ErrorKind::Died, message));
+            }
+        }
+        self.dormant = None;
+        self.key = key;
+        self.reporter.adopt(&client);
+        self.client = client;
+        Ok(())
+    }
+
+    /// Asks the engine whether the container runs and has the port of this server's address.
+    async fn engine_has(&self, port: u16) -> Result<bool> {
+        let Some(known) = self.published.iter().find(|(known, _)| *known == port) else {
+            // With the network of the machine, nothing is published.
+            return Ok(self.engine.end_of(&self.id).await?.is_none());
+        };
+        // Empty if the container does not run.
+        let found = ready::published(&self.engine, &self.id, &[port]).await?;
+        Ok(found.contains(known))
+    }
+
+    pub(crate) fn status_now(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
     async fn stop(&mut self, grace: Duration) -> Result<ExitReport> {
         if let Status::Paused = &*self.status.borrow() {
             debug!("resuming the paused container to stop it");
@@ -399,17 +456,30 @@ impl DockerServer {
 }
 
 /// The parts of a running server.
-struct Parts {
-    engine: Engine,
-    id: String,
-    client: Client,
-    key: SecretString,
-    info: Arc<ServerInfo>,
-    logs: LogHub,
-    published: Vec<(u16, SocketAddr)>,
-    workspace: String,
-    deadline: Duration,
-    image: Option<String>,
+pub(crate) struct Parts {
+    pub(crate) engine: Engine,
+    pub(crate) id: String,
+    pub(crate) client: Client,
+    pub(crate) key: SecretString,
+    pub(crate) info: Arc<ServerInfo>,
+    pub(crate) logs: LogHub,
+    pub(crate) published: Vec<(u16, SocketAddr)>,
+    pub(crate) workspace: String,
+    pub(crate) deadline: Duration,
+    pub(crate) image: Option<String>,
+    pub(crate) dormant: Option<Dormant>,
+}
+
+/// Values that activate a dormant server.
+pub(crate) struct Dormant {
+    /// The secret key that the server was started with.
+    pub(crate) init_key: SecretString,
+    /// The session keys that it accepts if the activation sets no other.
+    pub(crate) keys: Vec<SecretString>,
+    /// The server's port in the container.
+    pub(crate) port: u16,
+    /// The network of the server's clients, whose connections are open.
+    pub(crate) network: Network,
 }
 
 impl Drop for DockerServer {
@@ -479,106 +549,5 @@ impl fmt::Debug for DockerServer {
             .field("container", &self.id)
             .field("status", &*self.status.borrow())
             .finish_non_exhaustive()
-    }
-}
-
-/// A pending attachment to a container. Await it to attach.
-#[derive(Debug)]
-#[must_use = "nothing is attached until this is awaited"]
-pub struct Attach {
-    id: String,
-    key: SecretString,
-    engine: Option<Engine>,
-    deadline: Duration,
-}
-
-impl Attach {
-    /// Sets the engine. Default: [`Engine::connect`].
-    pub fn engine(mut self, engine: Engine) -> Self {
-        self.engine = Some(engine);
-        self
-    }
-
-    /// Sets how long the server may take to become ready. Default 180 s.
-    pub fn ready_within(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
-        self
-    }
-
-    async fn run(self) -> Result<DockerServer> {
-        let engine = match self.engine {
-            Some(engine) => engine,
-            None => Engine::connect().await?,
-        };
-        let inspect = None::<InspectContainerOptions>;
-        let found = engine.docker.inspect_container(&self.id, inspect).await;
-        let found =
-            found.map_err(|error| refused::error("cannot attach to the container", error))?;
-        let id = found.id.unwrap_or(self.id);
-        let labels = found
-            .config
-            .and_then(|config| config.labels)
-            .unwrap_or_default();
-        let Some(workspace) = labels.get(WORKSPACE).cloned() else {
-            let message = format!("container {id:.12} was not created by this library");
-            return Err(Error::new(ErrorKind::InvalidInput, message));
-        };
-        let port = labels
-            .get(SERVER_PORT)
-            .and_then(|port| port.parse().ok())
-            .unwrap_or(PORT);
-        let state = found.state.unwrap_or_default();
-        let failed = |error| refused::error("cannot start the container again", error);
-        if state.paused == Some(true) {
-            engine.docker.unpause_container(&id).await.map_err(failed)?;
-        } else if state.running != Some(true) {
-            let options = None::<StartContainerOptions>;
-            engine
-                .docker
-                .start_container(&id, options)
-                .await
-                .map_err(failed)?;
-        }
-        let logs = LogHub::new(vec![self.key.clone()]);
-        let mut followed = Followed::new(&engine, &id, &logs, now());
-        let attaching = async {
-            let published = ready::published(&engine, &id, &[port]).await?;
-            let host: IpAddr = [127, 0, 0, 1].into();
-            let address = published.first().map(|(_, address)| *address);
-            // With the network of the machine, nothing is published.
-            let address = address.unwrap_or_else(|| SocketAddr::new(host, port));
-            let url = format!("http://{}", reachable(address));
-            let info = ready::verified(&url, &self.key, self.deadline).await?;
-            Ok((published, url, info))
-        };
-        let attached = tokio::select! {
-            biased;
-            end = followed.end() => Err(ended_early(&end)),
-            attached = attaching => attached,
-        };
-        let (published, url, info) =
-            attached.map_err(|error: Error| error.with_log_tail(logs.tail()))?;
-        let parts = Parts {
-            client: ready::client(&url, Some(&self.key))?,
-            engine,
-            id,
-            key: self.key,
-            info,
-            logs,
-            published,
-            workspace,
-            deadline: self.deadline,
-            image: None,
-        };
-        Ok(DockerServer::supervised(parts, None, followed))
-    }
-}
-
-impl IntoFuture for Attach {
-    type Output = Result<DockerServer>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
     }
 }

@@ -30,6 +30,7 @@ const RESERVED: &[(&str, &str)] = &[
         "the methods of the builder",
     ),
     ("OH_SECRET_KEY", "secret_key"),
+    ("OH_DEFERRED_INIT", "a `WarmPool`"),
     ("SESSION_API_KEY", "session_api_key"),
     ("OH_SESSION_API_KEYS", "session_api_key"),
 ];
@@ -127,6 +128,8 @@ pub(crate) struct Settings {
     pub(crate) keep: bool,
     pub(crate) remove_image: bool,
     pub(crate) keeper: bool,
+    /// Whether the server waits for its activation (deferred initialization).
+    pub(crate) dormant: bool,
     pub(crate) report: Report,
 }
 
@@ -166,6 +169,7 @@ impl Default for Settings {
             keep: false,
             remove_image: false,
             keeper: true,
+            dormant: false,
             report: Report::default(),
         }
     }

@@ -1,7 +1,7 @@
 //! Follows the output and the end of a container, in tasks of this process.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -176,24 +176,39 @@ impl Pipe {
 #[derive(Debug)]
 pub(crate) struct Reporter {
     status: watch::Sender<Status>,
-    client: Client,
+    clients: Mutex<Vec<Client>>,
 }
 
 impl Reporter {
     pub(crate) fn new(client: Client) -> (Arc<Self>, watch::Receiver<Status>) {
         client.set_liveness(Liveness::Ready);
         let (status, receiver) = watch::channel(Status::Ready);
-        (Arc::new(Self { status, client }), receiver)
+        let clients = Mutex::new(vec![client]);
+        (Arc::new(Self { status, clients }), receiver)
+    }
+
+    /// Registers another client, so that it and its clones are notified from now on.
+    pub(crate) fn adopt(&self, client: &Client) {
+        let mut clients = self.clients();
+        client.set_liveness(liveness(&self.status.borrow()));
+        if !clients.iter().any(|other| other.is_same(client)) {
+            clients.push(client.clone());
+        }
+    }
+
+    fn clients(&self) -> MutexGuard<'_, Vec<Client>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notify(&self, liveness: &Liveness) {
+        for client in self.clients().iter() {
+            client.set_liveness(liveness.clone());
+        }
     }
 
     /// Sets the status, unless the container has ended.
     pub(crate) fn set(&self, status: Status) {
-        let liveness = match &status {
-            Status::Ready => Liveness::Ready,
-            Status::Exited(report) => Liveness::Gone(report.to_string().into()),
-            // Requests wait for a paused server.
-            _ => Liveness::Restarting,
-        };
+        let liveness = liveness(&status);
         let changed = self.status.send_if_modified(|current| {
             let over = matches!(current, Status::Exited(_));
             if !over {
@@ -202,15 +217,23 @@ impl Reporter {
             !over
         });
         if changed {
-            self.client.set_liveness(liveness);
+            self.notify(&liveness);
         }
     }
 
     /// Notifies the client that its owner has removed the server.
     pub(crate) fn removed(&self) {
         if !matches!(*self.status.borrow(), Status::Exited(_)) {
-            self.client
-                .set_liveness(Liveness::Gone("stopped by its owner".into()));
+            self.notify(&Liveness::Gone("stopped by its owner".into()));
         }
+    }
+}
+
+fn liveness(status: &Status) -> Liveness {
+    match status {
+        Status::Ready => Liveness::Ready,
+        Status::Exited(report) => Liveness::Gone(report.to_string().into()),
+        // Requests wait for a paused server.
+        _ => Liveness::Restarting,
     }
 }

@@ -1,0 +1,136 @@
+//! Pools of dormant containers.
+
+use std::time::{Duration, Instant};
+
+use openhands::{
+    prelude::*,
+    process::WarmPool,
+    sandbox::{DockerServer, ErrorKind, Sandbox, secrecy::ExposeSecret},
+};
+
+use openhands_tests::containers::{builder, containers, docker};
+
+use super::images::stand_in;
+
+/// Waits until the pool has this number of spares.
+async fn filled(pool: &WarmPool<DockerServer>, spares: usize) {
+    let begun = Instant::now();
+    while pool.ready() != spares {
+        assert!(
+            begun.elapsed() < Duration::from_secs(180),
+            "never {spares} spares: {:?}",
+            pool.last_error()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_of_a_pool_are_ready_at_once_with_their_own_keys_and_replaced() {
+    let tag = "pool";
+    let pool = WarmPool::start(2, builder(tag));
+    filled(&pool, 2).await;
+    let spares = containers(tag);
+    assert_eq!(spares.len(), 2);
+
+    let begun = Instant::now();
+    let acquire = pool.acquire().env("PROJECT", "value-of-one");
+    let one = acquire
+        .session_api_key("the-callers-own-key-1")
+        .secret_key("the-callers-secret-1")
+        .conversations_dir("/workspace/mine")
+        .await
+        .unwrap();
+    let first = begun.elapsed();
+    let two = pool.acquire().await.unwrap();
+    let both = begun.elapsed();
+    println!(
+        "acquired after {first:?}, the next after {:?}",
+        both - first
+    );
+    // A container that is started needs 10 s or more.
+    assert!(both < Duration::from_secs(2), "{both:?}");
+    assert!(spares.contains(&one.id().to_owned()) && spares.contains(&two.id().to_owned()));
+
+    let shown = one.execute("echo $PROJECT").await.unwrap();
+    assert_eq!(shown.stdout().trim(), "value-of-one");
+    let shown = two.execute("echo is:$PROJECT").await.unwrap();
+    assert_eq!(shown.stdout().trim(), "is:");
+    // Each server accepts its own key and no other.
+    assert_eq!(
+        one.session_api_key().expose_secret(),
+        "the-callers-own-key-1"
+    );
+    for (server, key) in [(&one, two.session_api_key()), (&two, one.session_api_key())] {
+        server.client().check().await.unwrap();
+        let wrong = Client::builder(server.url().as_str()).session_api_key(key.clone());
+        let error = wrong.build().unwrap().check().await.unwrap_err();
+        assert!(error.is_auth(), "{error}");
+    }
+    // What was handed in is in nothing that the engine shows.
+    let shown = docker(&["inspect", one.id()]);
+    assert!(shown.contains("OH_DEFERRED_INIT"), "{shown}");
+    assert!(!shown.contains("the-callers") && !shown.contains("value-of-one"));
+
+    // Refilled, and used like any other sandbox.
+    filled(&pool, 2).await;
+    assert_eq!(containers(tag).len(), 4);
+    pool.shutdown().await;
+    let mut left = containers(tag);
+    left.sort();
+    let mut expected = [one.id().to_owned(), two.id().to_owned()];
+    expected.sort();
+    assert_eq!(left, expected);
+    let sandbox: Box<dyn Sandbox> = Box::new(one);
+    sandbox.pause().await.unwrap();
+    sandbox.resume().await.unwrap();
+    let shown = sandbox.execute("echo back").await.unwrap();
+    assert_eq!(shown.stdout().trim(), "back");
+    let report = sandbox.shutdown(Duration::from_secs(10)).await.unwrap();
+    assert!(report.success(), "{report}");
+    drop(two);
+    assert_eq!(containers(tag), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spare_that_dies_is_replaced_and_never_returned() {
+    let tag = "pool-dead";
+    let pool = WarmPool::start(1, stand_in(tag));
+    filled(&pool, 1).await;
+    let [dead] = containers(tag).try_into().unwrap();
+    docker(&["kill", &dead]);
+    // The pool may not have noticed yet.
+    let server = pool.acquire().await.unwrap();
+    assert_ne!(server.id(), dead);
+    server.client().check().await.unwrap();
+    // Without an acquisition.
+    filled(&pool, 1).await;
+    let spare = |ids: Vec<String>| ids.into_iter().find(|id| id != server.id() && *id != dead);
+    let second = spare(containers(tag)).unwrap();
+    docker(&["kill", &second]);
+    let begun = Instant::now();
+    loop {
+        let now = spare(containers(tag)).filter(|id| *id != second);
+        if pool.ready() == 1 && now.is_some() {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(180), "never replaced");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    drop(pool);
+    assert_eq!(containers(tag), [server.id()]);
+    server.shutdown(Duration::ZERO).await.unwrap();
+    assert_eq!(containers(tag), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_cannot_be_filled_reports_the_reason() {
+    let tag = "pool-fails";
+    let pool = WarmPool::start(1, builder(tag).image("no-such-image:1"));
+    let error = pool.acquire().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoImage, "{error}");
+    assert_eq!(pool.last_error().unwrap().kind(), ErrorKind::NoImage);
+    assert_eq!(pool.ready(), 0);
+    pool.shutdown().await;
+    assert_eq!(containers(tag), [""; 0]);
+}

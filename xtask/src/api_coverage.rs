@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use crate::{Result, cargo};
@@ -84,8 +84,7 @@ pub(crate) fn run() -> Result {
 
 /// Returns the operations with a typed call, printed by an example of `oh-protocol`.
 fn typed() -> Result<BTreeSet<String>> {
-    let print = ["--package", "oh-protocol", "--example", "operations"];
-    let output = cargo::cargo(&[&["run", "--quiet"], &print[..]].concat())
+    let output = Command::new(cargo::example_program("operations")?)
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("cannot run the example `operations`: {error}"))?;

@@ -50,12 +50,23 @@ pub(crate) fn run(mut command: Command) -> Result<Duration> {
 
 /// Builds the integration test `name` with the binaries of its package, and returns its program.
 pub(crate) fn test_program(name: &str) -> Result<PathBuf> {
-    let mut command = cargo(&["test", "--quiet", "--no-run", "--message-format", "json"]);
-    command.args(ALL).args(["--test", name]);
+    program(&["test", "--no-run", "--test"], name)
+}
+
+/// Builds the example `name`, and returns its program. The tests use the same build of what the
+/// example needs.
+pub(crate) fn example_program(name: &str) -> Result<PathBuf> {
+    program(&["build", "--example"], name)
+}
+
+fn program(build: &[&str], name: &str) -> Result<PathBuf> {
+    let mut command = cargo(build);
+    command.arg(name).args(ALL);
+    command.args(["--quiet", "--message-format", "json"]);
     let output = command
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|error| format!("cannot build the test {name}: {error}"))?;
+        .map_err(|error| format!("cannot build {name}: {error}"))?;
     let stdout = String::from_utf8_lossy(&output.stdout);
     let messages = stdout
         .lines()
@@ -69,7 +80,7 @@ pub(crate) fn test_program(name: &str) -> Result<PathBuf> {
     });
     programs
         .next_back()
-        .ok_or_else(|| format!("the test {name} was not built: {}", output.status))
+        .ok_or_else(|| format!("{name} was not built: {}", output.status))
 }
 
 /// Prints a command and runs it to its end. Kills it after `limit`.

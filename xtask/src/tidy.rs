@@ -50,6 +50,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("openhands-examples", &["openhands"]),
     ("openhands-benches", &["openhands"]),
     ("openhands-tests", &["openhands"]),
+    ("oh-test-features", &[]),
 ];
 
 /// Crates that only one module of one crate may name, so that they can be replaced.

@@ -232,6 +232,10 @@ impl LocalServerBuilder {
     /// When the server ends, in any way, the keeper removes the containers, with a `kill -9` of
     /// this process as well. The conversations are kept with the state. The engine must be on this
     /// machine, because directories of the state are mounted in the containers.
+    ///
+    /// Cannot be combined with [`deferred_init`](Self::deferred_init), so not with a
+    /// [`WarmPool`](crate::WarmPool) either: the start fails with
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput).
     pub fn conversation_containers(mut self, containers: ConversationContainers) -> Self {
         self.settings.containers = Some(containers);
         self

@@ -188,7 +188,17 @@ impl Settings {
         let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
         self.ip()?;
         self.variables.check()?;
-        self.containers.as_ref().map_or(Ok(()), |own| own.check())?;
+        if let Some(containers) = &self.containers {
+            containers.check()?;
+            // The keeper finds the containers by directories, which an activation can change.
+            if self.deferred_init {
+                return invalid(
+                    "conversation_containers: a dormant server, such as a spare of a pool, cannot \
+                     run conversations in containers; start the server without a pool"
+                        .to_owned(),
+                );
+            }
+        }
         module_directories(&self.python_path)?;
         let printable = |key: &str| key.bytes().all(|byte| byte.is_ascii_graphic());
         let keys = self.keys.iter().chain(&self.secret_key);

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::common::{StandIn, again, python, site_packages, venv};
-use oh_process::{Environment, ErrorKind, LocalServer, Provisioner, Status, TemplateServer};
+use oh_process::{
+    ConversationContainers, Environment, ErrorKind, LocalServer, Provisioner, Status,
+    TemplateServer,
+};
 
 #[tokio::test]
 async fn an_old_or_missing_interpreter_is_rejected() {
@@ -117,6 +120,19 @@ async fn a_variable_with_a_nul_is_rejected() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("variable A"), "{error}");
+}
+
+#[tokio::test]
+async fn a_dormant_server_with_conversations_in_containers_is_rejected() {
+    let stand_in = StandIn::new().await;
+    let dormant = stand_in.builder("").deferred_init(true);
+    let error = dormant
+        .conversation_containers(ConversationContainers::new())
+        .start()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("dormant server"), "{error}");
 }
 
 #[tokio::test]

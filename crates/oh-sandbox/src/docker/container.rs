@@ -3,8 +3,8 @@
 use std::thread;
 
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, RenameContainerOptionsBuilder, StartContainerOptions,
-    UploadToContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, InspectContainerOptions, RenameContainerOptionsBuilder,
+    StartContainerOptions, UploadToContainerOptionsBuilder,
 };
 use bytes::Bytes;
 use futures_util::stream;
@@ -109,6 +109,9 @@ impl Container {
             Err(error) if refused::is_about_limits(&error) => return Ok((guard, Some(error))),
             Err(error) => return Err(refused::error("cannot create the container", error)),
         }
+        if order.settings.gpus {
+            guard.check_gpus().await?;
+        }
         if let Some(name) = &order.settings.name {
             let options = RenameContainerOptionsBuilder::new().name(name).build();
             let renamed = guard
@@ -125,6 +128,25 @@ impl Container {
             .start_container(&guard.id, None::<StartContainerOptions>)
             .await;
         Ok((guard, started.err()))
+    }
+
+    /// Checks that the engine has noticed the request for GPUs. Podman 4 ignores it.
+    async fn check_gpus(&self) -> Result<()> {
+        let inspected = self
+            .engine
+            .docker
+            .inspect_container(&self.id, None::<InspectContainerOptions>)
+            .await
+            .map_err(|error| refused::error("cannot inspect the container", error))?;
+        let host = inspected.host_config.unwrap_or_default();
+        let noticed = host.device_requests.is_some_and(|all| !all.is_empty())
+            || host.devices.is_some_and(|all| !all.is_empty());
+        if noticed {
+            return Ok(());
+        }
+        let message = "the engine ignores the request for GPUs; use a newer engine, or do not ask \
+                       for a GPU";
+        Err(Error::new(ErrorKind::NoGpu, message))
     }
 
     /// Unpacks an archive in the container. The archive is never logged: it is sent as a stream.

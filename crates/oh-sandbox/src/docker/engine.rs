@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// Time limit for the first answer of an engine.
-const ANSWER: Duration = Duration::from_secs(10);
+/// Time limit for the first answer of an engine. A busy Podman needs seconds for its version.
+const ANSWER: Duration = Duration::from_secs(30);
 /// Number of attempts to remove a container while another removal is in progress.
 const REMOVALS: u32 = 100;
 

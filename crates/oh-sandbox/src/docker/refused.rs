@@ -133,6 +133,10 @@ fn refusal(doing: &str, kind: ErrorKind, message: &str) -> Error {
         }
         ErrorKind::PortTaken => "; use no fixed port, so that the engine chooses a free one",
         ErrorKind::NotAnAgentServer => "; the image does not start an agent server",
+        ErrorKind::Engine if message.contains("rlimit") => {
+            "; the engine's default limits are above those that it may set: lower \
+             `default_ulimits` (`nofile` and `nproc`) in its configuration"
+        }
         _ => "",
     };
     Error::new(kind, format!("{doing}: {message}{remedy}"))
@@ -209,6 +213,19 @@ mod tests {
         )));
         assert!(is_about_limits(&wire("ulimit option \"x\" requires...")));
         assert!(!is_about_limits(&wire("no space left on device")));
+    }
+
+    #[test]
+    fn defaults_of_the_engine_that_it_may_not_set_have_a_remedy() {
+        let wire = Wire::DockerResponseServerError {
+            status_code: 500,
+            message: "runc: runc create failed: unable to start container process: error during \
+                      container init: error setting rlimit type 6: operation not permitted"
+                .to_owned(),
+        };
+        let error = error("cannot start the container", wire);
+        assert_eq!(error.kind(), ErrorKind::Engine);
+        assert!(error.to_string().contains("`default_ulimits`"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Parts that `oh-sandbox` shares with this crate. Hidden: only crates of this project use them,
 //! and they may change in any version.
 
-use std::{ffi::OsString, io, path::Path, sync::Arc};
+use std::{collections::BTreeSet, ffi::OsString, io, path::Path, sync::Arc};
 
 use oh_protocol::calls::{init::Init, server::ServerInfo};
 use oh_transport::{Client, Network};
@@ -12,6 +12,7 @@ use crate::{
     ExitReport, Logs, Result, Status, StatusWatch,
     start::{probe, state},
     supervise::{keeper, logs},
+    template,
 };
 
 pub use crate::start::activation::Activation;
@@ -155,6 +156,30 @@ impl LogHub {
     pub async fn drain(&self, pipe: impl AsyncRead + Unpin) {
         self.0.drain(pipe).await;
     }
+}
+
+/// Returns the scripts of a template, and the parameters of `scripts.json`, with their names.
+pub fn template_scripts() -> [(&'static str, String); 5] {
+    let parameters = serde_json::json!({
+        "modules": template::parameters::MODULES,
+        "libraries": template::parameters::LIBRARIES,
+    });
+    [
+        ("loader.py", include_str!("supervise/loader.py").to_owned()),
+        ("keeper.py", include_str!("supervise/keeper.py").to_owned()),
+        (
+            "template.py",
+            include_str!("template/template.py").to_owned(),
+        ),
+        ("launch.py", include_str!("start/launch.py").to_owned()),
+        ("scripts.json", parameters.to_string()),
+    ]
+}
+
+/// Returns whether a variable is read when a template imports the server's modules. `noted` are the
+/// names that the template has noted.
+pub fn read_at_import(name: &str, noted: &BTreeSet<String>) -> bool {
+    template::read_at_import(name, noted)
 }
 
 /// Returns a watch on a status that another crate sets.

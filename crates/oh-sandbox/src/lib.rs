@@ -59,6 +59,10 @@ pub use docker::{
     progress::Progress,
     server::DockerServer,
     settings::{Pull, Volume},
+    template::{
+        container::DockerTemplate,
+        forked::{Fork, ForkedServer},
+    },
 };
 pub use error::{Error, ErrorKind, Result};
 pub use sandbox::{Request, Sandbox};

@@ -2,8 +2,8 @@
 
 use std::{thread, time::Duration};
 
-use openhands::sandbox::{Engine, Leftover, OwnerState};
-use openhands_tests::containers::{containers, docker, eventually};
+use openhands::sandbox::{DockerTemplate, Engine, Leftover, OwnerState};
+use openhands_tests::containers::{builder, containers, docker, eventually};
 
 use super::{
     images::stand_in,
@@ -72,6 +72,24 @@ fn an_owner_of_a_pool_that_is_killed_or_panics() {
         }
         assert_eq!(containers(test), [""; 0], "{way}");
     }
+}
+
+#[test]
+fn a_killed_owner_of_a_template_and_its_servers() {
+    let test = "a_killed_owner_of_a_template_and_its_servers";
+    if role().is_some() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        return runtime.block_on(async {
+            let template = DockerTemplate::start(2, builder(test)).await.unwrap();
+            let server = template.server().await.unwrap();
+            println!("OWNS {}", server.url());
+            std::future::pending::<()>().await;
+        });
+    }
+    let owner = Owner::start(&format!("cleanup::{test}"), "kill").prints("OWNS");
+    assert_eq!(containers(test).len(), 1);
+    owner.kill();
+    assert_eq!(containers(test), [""; 0]);
 }
 
 #[test]

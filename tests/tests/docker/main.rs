@@ -21,5 +21,6 @@ mod pool;
 mod restarts;
 mod runtime;
 mod soak;
+mod template;
 mod tools;
 mod work;

@@ -41,8 +41,7 @@ use super::{
 use crate::{Error, ErrorKind, Result};
 
 /// Reads a script from stdin, which keeps the script out of the command line.
-pub(crate) const LOADER: &str = "import posix\nn = int(posix.read(0, 8))\ns = b''\n\
-    while len(s) < n: s += posix.read(0, n - len(s))\nexec(compile(s, '<sent>', 'exec'))";
+pub(crate) const LOADER: &str = include_str!("loader.py");
 pub(crate) const SCRIPT: &str = include_str!("keeper.py");
 
 /// Variable in the environment of every process that a command starts. Its value identifies the

@@ -65,8 +65,13 @@ impl Fixed {
     }
 
     fn reads(&self, name: &str) -> bool {
-        self.read.contains(name) || READ_UNSEEN.iter().any(|begin| name.starts_with(begin))
+        read_at_import(name, &self.read)
     }
+}
+
+/// Returns whether a variable is read at import: one of those noted, or one that is read unseen.
+pub(crate) fn read_at_import(name: &str, noted: &BTreeSet<String>) -> bool {
+    noted.contains(name) || READ_UNSEEN.iter().any(|begin| name.starts_with(begin))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod builder;
 mod fit;
+pub(crate) mod parameters;
 #[cfg(target_os = "linux")]
 mod process;
 #[cfg(not(target_os = "linux"))]
@@ -22,6 +23,7 @@ use tokio::{task::JoinHandle, time::sleep};
 use tracing::{debug, warn};
 
 pub use builder::TemplateServerBuilder;
+pub(crate) use fit::read_at_import;
 
 use crate::{
     Environment, Error, Progress, Result,

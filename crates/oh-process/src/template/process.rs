@@ -31,19 +31,13 @@ use crate::{
         keeper::{self, Keeper},
         logs::LogHub,
     },
-    template::fit::Fixed,
+    template::{
+        fit::Fixed,
+        parameters::{LIBRARIES, MODULES},
+    },
 };
 
 const SCRIPT: &str = include_str!("template.py");
-
-/// Modules of the server. The template imports the modules that these import, but not these
-/// themselves: the first reads the configuration and builds the server from it.
-const MODULES: &str = "openhands.agent_server.api openhands.agent_server.__main__";
-
-/// Libraries that a server imports when it begins to serve, and that keep no state of the importing
-/// process. `browser_use` itself is not included: it creates its own directory in /tmp.
-const LIBRARIES: &str = "uvicorn.protocols.http.auto uvicorn.protocols.websockets.wsproto_impl \
-     uvicorn.lifespan.on psutil cdp_use bubus posthog lmnr";
 
 /// Reserved space in the process table for a server's arguments and variables.
 const ARGUMENTS: usize = 1024;

@@ -20,7 +20,7 @@ use crate::{
         ready, refused,
         server::Parts,
         settings::PORT,
-        supervise::{Followed, now},
+        supervise::{Followed, Output, now},
     },
 };
 
@@ -96,7 +96,7 @@ impl Attach {
                 .map_err(failed)?;
         }
         let logs = LogHub::new(vec![self.key.clone()]);
-        let mut followed = Followed::new(&engine, &id, &logs, now());
+        let mut followed = Followed::new(&engine, &id, &logs, now(), Output::All);
         let attaching = async {
             let published = ready::published(&engine, &id, &[port]).await?;
             let host: IpAddr = [127, 0, 0, 1].into();

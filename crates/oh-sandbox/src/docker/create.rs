@@ -45,7 +45,12 @@ pub(crate) fn body(
     command.extend(settings.arguments.iter().cloned());
     ContainerCreateBody {
         image: Some(settings.image.clone()),
-        cmd: Some(command),
+        cmd: Some(match settings.entrypoint {
+            Some(_) => Vec::new(),
+            None => command,
+        }),
+        entrypoint: settings.entrypoint.clone(),
+        open_stdin: Some(settings.entrypoint.is_some()),
         env: Some(variables(settings)),
         user: settings.user.clone(),
         exposed_ports: Some(ports.iter().copied().map(port_name).collect()),

@@ -4,7 +4,9 @@ use std::{fmt, time::Duration};
 
 use bollard::{
     Docker,
-    query_parameters::{InspectContainerOptions, RemoveContainerOptionsBuilder},
+    query_parameters::{
+        InspectContainerOptions, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    },
 };
 use oh_process::ExitReport;
 use tokio::time::{sleep, timeout};
@@ -19,6 +21,8 @@ use crate::{
 
 /// Time limit for the first answer of an engine. A busy Podman needs seconds for its version.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Additional time for the answer to a request to stop a container.
+const STOPPED: Duration = Duration::from_secs(30);
 /// Number of attempts to remove a container while another removal is in progress.
 const REMOVALS: u32 = 100;
 
@@ -92,6 +96,22 @@ impl Engine {
                     return Err(refused::error(message, error));
                 }
             }
+        }
+    }
+
+    /// Stops a container, which may be paused: sends SIGTERM, and SIGKILL after `grace`. A missing
+    /// container, or one that has ended, counts as stopped.
+    pub(crate) async fn stop(&self, container: &str, grace: Duration) -> Result<()> {
+        // Engines deliver no signal to a paused process. Fails if the container is not paused.
+        let _not_paused = self.docker.unpause_container(container).await;
+        let seconds = i32::try_from(grace.as_secs_f64().ceil() as u64).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::new().t(seconds).build();
+        let docker = self.docker.clone();
+        let docker = docker.with_timeout(grace.saturating_add(STOPPED));
+        match docker.stop_container(container, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(error) if refused::is_missing(&error) || refused::is_done_already(&error) => Ok(()),
+            Err(error) => Err(refused::error("cannot stop the container", error)),
         }
     }
 

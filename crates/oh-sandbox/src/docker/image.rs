@@ -36,6 +36,38 @@ pub(crate) async fn ensure(engine: &Engine, settings: &Settings) -> Result<()> {
     check_platform(engine.platform(), settings, &found)
 }
 
+/// Returns the entry point of an image, with this script of Python instead of the server's module.
+pub(crate) async fn with_program(
+    engine: &Engine,
+    image: &str,
+    script: &str,
+) -> Result<Vec<String>> {
+    let found = engine.docker.inspect_image(image).await;
+    let found = found.map_err(|error| refused::error("cannot inspect the image", error))?;
+    let config = found.config.unwrap_or_default();
+    let parts = [config.entrypoint, config.cmd].into_iter().flatten();
+    let command: Vec<String> = parts.flatten().collect();
+    replaced(&command, script).ok_or_else(|| {
+        let message = format!(
+            "the image {image} does not start its server with `python -m openhands.agent_server`, \
+             so its modules cannot be imported by a template; start servers without a template"
+        );
+        Error::new(ErrorKind::Unsupported, message)
+    })
+}
+
+/// Replaces the server's module in a command, and the options of its interpreter.
+fn replaced(command: &[String], script: &str) -> Option<Vec<String>> {
+    let mut pairs = command.windows(2);
+    let at = pairs.position(|pair| pair == ["-m", "openhands.agent_server"])?;
+    let python = command.get(..at)?;
+    let python = python.iter().rposition(|word| !word.starts_with('-'))?;
+    let mut program = command.get(..=python)?.to_vec();
+    // As a local template: the directory and the variables add nothing to the imported modules.
+    program.extend(["-I", "-u", "-X", "utf8", script].map(str::to_owned));
+    Some(program)
+}
+
 /// Checks the platform of an image, unless the caller has set one.
 fn check_platform(engine: &str, settings: &Settings, image: &ImageInspect) -> Result<()> {
     let (Some(os), Some(arch)) = (&image.os, &image.architecture) else {
@@ -136,6 +168,22 @@ pub(crate) async fn remove(engine: &Engine, image: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_servers_module_is_replaced_in_the_command_of_an_image() {
+        let command = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let tini = "tini -- /venv/bin/python -P -m openhands.agent_server";
+        assert_eq!(
+            replaced(&command(tini), "/b.py").unwrap(),
+            command("tini -- /venv/bin/python -I -u -X utf8 /b.py")
+        );
+        for other in [
+            "tini -- /usr/local/bin/openhands-agent-server",
+            "-m openhands.agent_server",
+        ] {
+            assert!(replaced(&command(other), "/b.py").is_none(), "{other}");
+        }
+    }
 
     #[test]
     fn an_image_of_another_platform_is_refused_unless_the_caller_chose_it() {

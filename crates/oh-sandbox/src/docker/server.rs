@@ -7,34 +7,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bollard::query_parameters::StopContainerOptionsBuilder;
 use oh_process::internal::{self, Activation, LogHub};
 use oh_protocol::calls::server::ServerInfo;
 use oh_transport::{Client, Network, WorkspaceHandle};
 use secrecy::SecretString;
 use tokio::{sync::watch, task::JoinHandle};
-use tracing::{debug, warn};
+use tracing::debug;
 use url::Url;
 
 use crate::{
-    Engine, Error, ErrorKind, ExitReport, Logs, Progress, Request, Result, Sandbox, Status,
-    StatusWatch,
+    Engine, Error, ErrorKind, ExitReport, Logs, Request, Result, Sandbox, Status, StatusWatch,
     docker::{
-        address::{free_port, host_port, reachable_host, url_of},
+        address::{free_port, host_port, url_of},
         config,
-        container::{Container, Order, check_volumes},
-        ended::{ended_early, explained, no_port},
+        container::Container,
+        ended::{ended_early, no_port},
         image,
-        owner::Owner,
+        launch::{Launched, Prepared, failed},
         ready, refused,
-        remover::Remover,
         settings::{PORT, Settings},
         supervise::{Followed, Reporter},
     },
 };
-
-/// Additional time for the engine to answer a request to stop.
-const ANSWER: Duration = Duration::from_secs(30);
 
 /// A running server in a container, owned by this value. The container is gone when this value is
 /// dropped, when [`shutdown`](Self::shutdown) returns, and when this process ends for any reason.
@@ -78,22 +72,7 @@ pub struct DockerServer {
 
 impl DockerServer {
     pub(crate) async fn start(settings: Settings) -> Result<Self> {
-        settings.check()?;
-        let engine = match &settings.engine {
-            Some(engine) => engine.clone(),
-            None => Engine::connect().await?,
-        };
-        settings.report.notify(Progress::Engine(engine.to_string()));
-        let host = reachable_host(&engine, &settings)?;
-        let name = format!("openhands-{}", uuid::Uuid::new_v4().simple());
-        let (address, grace) = (engine.address.clone(), settings.grace);
-        let (remover, ()) = tokio::try_join!(
-            Remover::start(settings.keeper, address, name.clone(), grace),
-            async {
-                image::ensure(&engine, &settings).await?;
-                check_volumes(&engine, &settings).await
-            }
-        )?;
+        let prepared = Prepared::new(&settings).await?;
         let keys = match settings.keys.as_slice() {
             [] => vec![internal::random_key()],
             keys => keys.to_vec(),
@@ -116,22 +95,13 @@ impl DockerServer {
             true => free_port(settings.published_on)?,
             false => PORT,
         };
-        let owner = Owner::this_process().map_or_else(String::new, |owner| owner.label());
-        settings
-            .report
-            .notify(Progress::Creating(settings.image.clone()));
-        let order = Order {
-            settings: &settings,
-            name: &name,
-            owner: &owner,
-            port,
-            configuration: config::archive(&keys, &secret_key)?,
-        };
-        let container = Container::start(&engine, remover, order).await?;
-        settings
-            .report
-            .notify(Progress::Starting(container.id.clone()));
-        let mut followed = Followed::new(&engine, &container.id, &logs, 0);
+        let files = config::archive(&keys, &secret_key)?;
+        let Launched {
+            engine,
+            host,
+            container,
+            mut followed,
+        } = prepared.start(&settings, port, files, &logs).await?;
         let begin = async {
             let mut ports = settings.ports.clone();
             ports.push(port);
@@ -154,20 +124,7 @@ impl DockerServer {
         };
         let (published, url, info) = match begun {
             Ok(begun) => begun,
-            Err(error) => {
-                // The end of the container may be the reason.
-                let error = match engine.end_of(&container.id).await {
-                    Ok(Some(_)) if error.exit().is_none() => {
-                        ended_early(&followed.end().await).with_source(error)
-                    }
-                    _ => error,
-                };
-                let error = error.with_log_tail(logs.tail());
-                if let Err(left) = container.remove().await {
-                    warn!(error = %left, "cannot remove the container of a failed start");
-                }
-                return Err(explained(error));
-            }
+            Err(error) => return Err(failed(container, &mut followed, &logs, error).await),
         };
         if !settings.keep {
             // A server that is restarted in this container accepts nobody's key.
@@ -435,17 +392,8 @@ impl DockerServer {
         if let Status::Paused = &*self.status.borrow() {
             debug!("resuming the paused container to stop it");
         }
-        // Engines deliver no signal to a paused process. Fails if the container is not paused.
-        let _not_paused = self.engine.docker.unpause_container(&self.id).await;
         self.reporter.set(Status::Stopping);
-        let seconds = i32::try_from(grace.as_secs_f64().ceil() as u64).unwrap_or(i32::MAX);
-        let options = StopContainerOptionsBuilder::new().t(seconds).build();
-        let docker = self.engine.docker.clone().with_timeout(grace + ANSWER);
-        match docker.stop_container(&self.id, Some(options)).await {
-            Ok(()) => {}
-            Err(error) if refused::is_missing(&error) || refused::is_done_already(&error) => {}
-            Err(error) => return Err(refused::error("cannot stop the container", error)),
-        }
+        self.engine.stop(&self.id, grace).await?;
         // Cannot fail: the task sets the report before it ends.
         let _ended = (&mut self.watcher).await;
         let report = self.ended.borrow().clone();

@@ -128,6 +128,9 @@ pub(crate) struct Settings {
     pub(crate) keep: bool,
     pub(crate) remove_image: bool,
     pub(crate) keeper: bool,
+    /// The program of the container, if it is not the image's. It reads orders from its stdin, and
+    /// writes reports to stdout.
+    pub(crate) entrypoint: Option<Vec<String>>,
     /// Whether the server waits for its activation (deferred initialization).
     pub(crate) dormant: bool,
     pub(crate) report: Report,
@@ -169,6 +172,7 @@ impl Default for Settings {
             keep: false,
             remove_image: false,
             keeper: true,
+            entrypoint: None,
             dormant: false,
             report: Report::default(),
         }
@@ -202,11 +206,8 @@ impl Settings {
         for name in names.chain(&self.forwarded) {
             check_variable(name)?;
         }
-        let nul = |(_, value): &&(String, SecretString)| value.expose_secret().contains('\0');
-        if let Some((name, _)) = self.variables.iter().find(nul) {
-            return invalid(format!(
-                "the value of environment variable {name} contains a NUL byte"
-            ));
+        for (name, value) in &self.variables {
+            check_value(name, value)?;
         }
         let targets = self.volumes.iter().map(|volume| &volume.target);
         for path in targets.chain([&self.workspace]) {
@@ -246,13 +247,7 @@ impl Settings {
             ));
         }
         for key in self.keys.iter().chain(&self.secret_key) {
-            let key = key.expose_secret();
-            if key.chars().all(|c| c == '*') {
-                return invalid("a key is masked (`****`): pass the real key".to_owned());
-            }
-            if key.len() < 16 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return invalid("a key must be at least 16 visible ASCII characters".to_owned());
-            }
+            check_key(key)?;
         }
         Ok(())
     }
@@ -273,7 +268,27 @@ impl Settings {
     }
 }
 
-fn check_variable(name: &str) -> Result<()> {
+pub(crate) fn check_value(name: &str, value: &SecretString) -> Result<()> {
+    if !value.expose_secret().contains('\0') {
+        return Ok(());
+    }
+    let message = format!("the value of environment variable {name} contains a NUL byte");
+    Err(Error::new(ErrorKind::InvalidInput, message))
+}
+
+pub(crate) fn check_key(key: &SecretString) -> Result<()> {
+    let invalid = |message| Err(Error::new(ErrorKind::InvalidInput, message));
+    let key = key.expose_secret();
+    if key.chars().all(|c| c == '*') {
+        return invalid("a key is masked (`****`): pass the real key");
+    }
+    if key.len() < 16 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return invalid("a key must be at least 16 visible ASCII characters");
+    }
+    Ok(())
+}
+
+pub(crate) fn check_variable(name: &str) -> Result<()> {
     let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
     if name.is_empty() || name.contains(['=', '\0']) {
         return invalid(format!(

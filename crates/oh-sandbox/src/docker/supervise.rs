@@ -36,16 +36,30 @@ pub(crate) struct Followed {
     tasks: [JoinHandle<()>; 2],
 }
 
+/// The output of a container that consists of lines of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    All,
+    Stderr,
+}
+
 impl Followed {
     /// Follows a container that was started. `since` is the time from which output is read, in
     /// seconds; 0 for all.
-    pub(crate) fn new(engine: &Engine, container: &str, logs: &LogHub, since: i32) -> Self {
+    pub(crate) fn new(
+        engine: &Engine,
+        container: &str,
+        logs: &LogHub,
+        since: i32,
+        output: Output,
+    ) -> Self {
         let (sender, ended) = watch::channel(None);
         let output = tokio::spawn(follow_output(
             engine.clone(),
             container.to_owned(),
             logs.clone(),
             since,
+            output,
             ended.clone(),
         ));
         let end = tokio::spawn(follow_end(engine.clone(), container.to_owned(), sender));
@@ -116,12 +130,13 @@ async fn follow_output(
     container: String,
     logs: LogHub,
     mut since: i32,
+    output: Output,
     ended: watch::Receiver<Option<ExitReport>>,
 ) {
     loop {
         let options = LogsOptionsBuilder::new()
             .follow(true)
-            .stdout(true)
+            .stdout(output == Output::All)
             .stderr(true)
             .since(since)
             .build();
@@ -146,13 +161,13 @@ async fn follow_output(
 }
 
 /// A pipe to the reader of lines.
-struct Pipe {
+pub(crate) struct Pipe {
     end: DuplexStream,
     reader: JoinHandle<()>,
 }
 
 impl Pipe {
-    fn new(logs: &LogHub) -> Self {
+    pub(crate) fn new(logs: &LogHub) -> Self {
         let (end, reading) = duplex(BUFFER);
         let logs = logs.clone();
         Self {
@@ -161,12 +176,12 @@ impl Pipe {
         }
     }
 
-    async fn write(&mut self, piece: &[u8]) {
+    pub(crate) async fn write(&mut self, piece: &[u8]) {
         // Fails only if the reader was ended with the runtime.
         let _ended = self.end.write_all(piece).await;
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         drop(self.end);
         let _ended = self.reader.await;
     }

@@ -16,7 +16,7 @@ use openhands::sandbox::{DockerServer, DockerServerBuilder, Pull, Volume};
 const LABEL: &str = "oh-test";
 /// Label with the run of the tests, because other runs may use the same engine.
 const RUN: &str = "oh-test-run";
-/// Variable with the value of the label [`RUN`], also for owners that a test starts.
+/// Variable with the value of the label `oh-test-run`, also for owners that a test starts.
 pub const RUN_VARIABLE: &str = "OPENHANDS_TEST_RUN";
 
 /// Returns the image under test.

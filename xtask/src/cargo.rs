@@ -30,6 +30,14 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let program = env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
     let mut command = Command::new(program);
     command.args(arguments).current_dir(root());
+    // Set by the cargo that runs this task. A build script that reads them would run again whenever
+    // cargo was used without this task in between, and all that needs it would be compiled again.
+    for (name, _) in env::vars_os() {
+        let own = name.to_str().unwrap_or_default();
+        if own.starts_with("CARGO_PKG_") || own.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

@@ -88,7 +88,9 @@ type Step<'a> = (&'static str, Box<dyn Fn() -> Result + 'a>);
 type Constant = (&'static str, fn() -> Result);
 
 const UNIT: Constant = ("unit, scenario, integration", || {
-    nextest(&["-E", "not package(openhands-tests)"])
+    let selected = ["-E", "not package(openhands-tests)"];
+    // More than CPUs: many of these tests wait most of the time.
+    nextest(&[&selected[..], &["--test-threads", "4"]].concat())
 });
 const DOCTESTS: Constant = ("doctests", || {
     let doctests = [&["test", "--doc", "--quiet"], &ALL[..]].concat();

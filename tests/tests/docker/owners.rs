@@ -32,7 +32,10 @@ impl Owner {
 
     /// Runs a test again, as an owner on the engine at this address.
     pub(crate) fn start_on(engine: &str, test: &str, role: &str) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap())
+        // A job in the background of a shell ignores SIGINT, and its children inherit that.
+        let child = Command::new("env")
+            .arg("--default-signal=INT")
+            .arg(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture", test])
             .env("DOCKER_HOST", engine)
             .env(ROLE, role)

@@ -392,13 +392,5 @@ async fn a_killed_keeper_ends_its_server() {
         .await
         .unwrap();
     // A process that cleared its environment cannot be found by the sweep; everything else is gone.
-    let left: Vec<_> = stand_in.processes();
-    let forgetful = |pid: &u32| {
-        std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| environ.is_empty())
-    };
-    assert!(left.iter().all(forgetful), "{left:?}");
-    for pid in left {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    }
+    stand_in.end_forgetful();
 }

@@ -63,6 +63,8 @@ async fn a_secret_variable_is_only_in_the_process_of_the_server() {
         assert!(report.success(), "{report}");
         drop(template);
         assert_eq!(processes(&secret), [0; 0]);
+        // The daemon of the server whose keeper was killed.
+        stand_in.end_forgetful();
     }
 }
 

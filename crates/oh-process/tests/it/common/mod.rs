@@ -145,6 +145,19 @@ impl StandIn {
         }
         found
     }
+
+    /// Ends the processes that a killed keeper could not find, because they cleared their
+    /// environment. Panics if another process is left.
+    pub(crate) fn end_forgetful(&self) {
+        let left = self.processes();
+        let forgetful = |pid: &u32| {
+            // Empty, too, if the process has just ended.
+            let environ = fs::read(format!("/proc/{pid}/environ"));
+            environ.unwrap_or_default().is_empty()
+        };
+        assert!(left.iter().all(forgetful), "{left:?}");
+        left.into_iter().for_each(kill);
+    }
 }
 
 /// Returns the processes, except zombies, with `tag` in their environment or arguments.

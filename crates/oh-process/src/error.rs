@@ -1,15 +1,9 @@
 //! The error type of this crate, with the last output of the process that failed.
 
-use std::{fmt, sync::Arc};
-
-use oh_protocol::printable;
-
 use crate::supervise::status::ExitReport;
 
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-type Source = Arc<dyn std::error::Error + Send + Sync>;
 
 /// The kind of an [`Error`], for programs to match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,56 +99,13 @@ pub enum ErrorKind {
     Unsupported,
 }
 
-/// An error about a local server.
-///
-/// Never contains a key or the value of an environment variable.
-#[derive(Clone)]
-pub struct Error(Box<Inner>);
-
-#[derive(Clone)]
-struct Inner {
-    kind: ErrorKind,
-    context: String,
-    exit: Option<ExitReport>,
-    log_tail: Vec<String>,
-    source: Option<Source>,
-}
+crate::server_error!(
+    /// An error about a local server.
+    ///
+    /// Never contains a key or the value of an environment variable.
+);
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Self(Box::new(Inner {
-            kind,
-            context: context.into(),
-            exit: None,
-            log_tail: Vec::new(),
-            source: None,
-        }))
-    }
-
-    pub(crate) fn with_source(
-        mut self,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        self.0.source = Some(source.into().into());
-        self
-    }
-
-    pub(crate) fn with_exit(mut self, exit: ExitReport) -> Self {
-        self.0.exit = Some(exit);
-        self
-    }
-
-    pub(crate) fn with_log_tail(mut self, lines: Vec<String>) -> Self {
-        self.0.log_tail = lines;
-        self
-    }
-
-    /// Creates the error of a failed request to the server. Keeps the kind of the transport error.
-    pub(crate) fn transport(context: impl Into<String>, source: oh_transport::Error) -> Self {
-        let kind = oh_transport::same_kind!(source.kind(); NotFound);
-        Self::new(kind, context).with_source(source)
-    }
-
     /// Returns whether a request to the server failed, which may mean that the server has ended.
     pub(crate) fn is_failed_request(&self) -> bool {
         self.transport_error().is_some()
@@ -169,52 +120,6 @@ impl Error {
         };
         let context = context.into();
         Self::new(kind, format!("{context}: {error}")).with_source(error)
-    }
-
-    /// Returns the message and the reason. If the process ended or the port is taken, the message
-    /// is already the reason, and the source only shows how the failure was noticed.
-    fn with_reason(&self) -> String {
-        let mut message = self.0.context.clone();
-        if let Some(source) = &self.0.source
-            && self.0.kind != ErrorKind::PortTaken
-        {
-            oh_protocol::reason::append(&mut message, &oh_protocol::reason::of(&**source));
-        }
-        message
-    }
-
-    /// Returns what failed.
-    pub fn kind(&self) -> ErrorKind {
-        self.0.kind
-    }
-
-    /// Returns how the process ended, if it did.
-    pub fn exit(&self) -> Option<&ExitReport> {
-        self.0.exit.as_ref()
-    }
-
-    /// Returns the last lines that the process wrote, oldest first, without its secrets.
-    pub fn log_tail(&self) -> &[String] {
-        &self.0.log_tail
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A server or an installer may have written what controls a terminal.
-        match &self.0.exit {
-            Some(exit) => write!(f, "{} ({exit})", printable(&self.0.context))?,
-            None => f.write_str(&printable(&self.with_reason()))?,
-        }
-        if !self.0.log_tail.is_empty() {
-            f.write_str("; last output:")?;
-            // Keeps the message readable; `log_tail` returns all lines.
-            let skipped = self.0.log_tail.len().saturating_sub(12);
-            for line in &self.0.log_tail[skipped..] {
-                write!(f, "\n  {}", printable(line))?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -35,6 +35,7 @@ mod server;
 mod attach;
 mod children;
 mod error;
+mod failure;
 mod hash;
 #[doc(hidden)]
 pub mod internal;

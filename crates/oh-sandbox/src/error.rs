@@ -1,14 +1,9 @@
 //! The error type of this crate, with the end and the last output of the container that failed.
 
-use std::{fmt, sync::Arc};
-
 use oh_process::ExitReport;
-use oh_protocol::printable;
 
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-type Source = Arc<dyn std::error::Error + Send + Sync>;
 
 /// The kind of an [`Error`], for programs to match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,73 +95,11 @@ pub enum ErrorKind {
     Unsupported,
 }
 
-/// An error about a server in a container.
-///
-/// Never contains a key or the value of an environment variable.
-#[derive(Clone)]
-pub struct Error(Box<Inner>);
-
-#[derive(Clone)]
-struct Inner {
-    kind: ErrorKind,
-    context: String,
-    exit: Option<ExitReport>,
-    log_tail: Vec<String>,
-    source: Option<Source>,
-}
-
-impl Error {
-    /// Returns what failed.
-    pub fn kind(&self) -> ErrorKind {
-        self.0.kind
-    }
-
-    /// Returns how the container ended, if it did.
-    pub fn exit(&self) -> Option<&ExitReport> {
-        self.0.exit.as_ref()
-    }
-
-    /// Returns the last lines that the container wrote, oldest first, without its secrets.
-    pub fn log_tail(&self) -> &[String] {
-        &self.0.log_tail
-    }
-}
-
-impl Error {
-    pub(crate) fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Self(Box::new(Inner {
-            kind,
-            context: context.into(),
-            exit: None,
-            log_tail: Vec::new(),
-            source: None,
-        }))
-    }
-
-    pub(crate) fn with_source(
-        mut self,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        self.0.source = Some(source.into().into());
-        self
-    }
-
-    pub(crate) fn with_exit(mut self, exit: ExitReport) -> Self {
-        self.0.exit = Some(exit);
-        self
-    }
-
-    pub(crate) fn with_log_tail(mut self, lines: Vec<String>) -> Self {
-        self.0.log_tail = lines;
-        self
-    }
-
-    /// Creates the error of a failed request to the server. Keeps the kind of the transport error.
-    pub(crate) fn transport(context: impl Into<String>, source: oh_transport::Error) -> Self {
-        let kind = oh_transport::same_kind!(source.kind(); NotFound);
-        Self::new(kind, context).with_source(source)
-    }
-}
+oh_process::server_error!(
+    /// An error about a server in a container.
+    ///
+    /// Never contains a key or the value of an environment variable.
+);
 
 impl Error {
     /// Creates the error of a part that is shared with local servers.
@@ -196,29 +129,6 @@ fn behind_local<'a>(
     match local.and_then(oh_process::Error::transport_error) {
         Some(wire) => wire,
         None => source,
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // An engine or a server may have written what controls a terminal.
-        let mut message = self.0.context.clone();
-        if let Some(source) = &self.0.source {
-            oh_protocol::reason::append(&mut message, &oh_protocol::reason::of(&**source));
-        }
-        f.write_str(&printable(&message))?;
-        if let Some(exit) = &self.0.exit {
-            write!(f, " ({exit})")?;
-        }
-        if !self.0.log_tail.is_empty() {
-            f.write_str("; last output:")?;
-            // Keeps the message readable; `log_tail` returns all lines.
-            let skipped = self.0.log_tail.len().saturating_sub(12);
-            for line in &self.0.log_tail[skipped..] {
-                write!(f, "\n  {}", printable(line))?;
-            }
-        }
-        Ok(())
     }
 }
 

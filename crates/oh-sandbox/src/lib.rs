@@ -46,6 +46,8 @@ mod apptainer;
 #[cfg(feature = "docker")]
 mod docker;
 mod error;
+#[cfg(feature = "docker")]
+mod running;
 mod sandbox;
 
 #[cfg(feature = "apptainer")]

@@ -1,7 +1,7 @@
 //! [`ApptainerServer`], which owns a server in a container of Apptainer and gives access to it.
 
 use std::{
-    env, fmt,
+    env,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -9,14 +9,12 @@ use std::{
 
 use oh_process::internal::{self, Keeper, LogHub};
 use oh_protocol::calls::server::ServerInfo;
-use oh_transport::{Client, WorkspaceHandle};
+use oh_transport::Client;
 use secrecy::SecretString;
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
-use tracing::debug;
-use url::Url;
+use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{
-    Error, ErrorKind, ExitReport, Logs, Request, Result, Sandbox, Status, StatusWatch,
+    Error, ErrorKind, ExitReport, Result, Status,
     apptainer::{
         command::{EXTRA_BINDS, Settings, WORKSPACE},
         image,
@@ -27,8 +25,8 @@ use crate::{
         ended::{ended_early, explained},
         ready,
         remover::start_keeper,
-        supervise::Reporter,
     },
+    running::{RunningServer, running_server},
 };
 
 /// Number of attempts to find a port that no other program takes.
@@ -55,15 +53,15 @@ const PORT_TAKEN: i32 = 3;
 #[must_use = "the container ends when this is dropped"]
 pub struct ApptainerServer {
     keeper: Owned,
-    id: String,
-    client: Client,
-    key: SecretString,
-    info: Arc<ServerInfo>,
-    logs: LogHub,
-    reporter: Arc<Reporter>,
-    status: watch::Receiver<Status>,
+    running: RunningServer,
     watcher: JoinHandle<ExitReport>,
 }
+
+running_server!(
+    ApptainerServer,
+    "Returns the id of the process that runs the container.",
+    "process"
+);
 
 impl ApptainerServer {
     pub(crate) async fn start(settings: Settings) -> Result<Self> {
@@ -106,69 +104,27 @@ impl ApptainerServer {
         };
         let (pid, client, info, running) = started.map_err(explained)?;
         place.wipe()?;
-        let (reporter, status) = Reporter::new(client.clone());
-        let (reporting, hub) = (reporter.clone(), logs.clone());
-        let watcher = tokio::spawn(async move {
-            // Cannot fail: the task is not aborted before this one.
-            let report = running.await;
-            let report = report.unwrap_or_else(|_| ExitReport::of_container(None, false));
-            debug!(%report, "the container has ended");
-            reporting.set(Status::Exited(report.clone()));
-            hub.close();
-            report
-        });
-        Ok(Self {
-            keeper,
-            id: pid.to_string(),
+        let server = RunningServer::new(
+            pid.to_string(),
             client,
             key,
             info,
             logs,
-            reporter,
-            status,
+            WORKSPACE.to_owned(),
+        );
+        let on_end = server.on_end();
+        let watcher = tokio::spawn(async move {
+            // Cannot fail: the task is not aborted before this one.
+            let report = running.await;
+            let report = report.unwrap_or_else(|_| ExitReport::of_container(None, false));
+            on_end(&report);
+            report
+        });
+        Ok(Self {
+            keeper,
+            running: server,
             watcher,
         })
-    }
-
-    /// Returns the base URL, such as `http://127.0.0.1:43117`.
-    pub fn url(&self) -> &Url {
-        self.client.base_url()
-    }
-
-    /// Returns a client with this server's key.
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Returns the key that [`client`](Self::client) uses.
-    pub fn session_api_key(&self) -> &SecretString {
-        &self.key
-    }
-
-    /// Returns the information that the server sent when it became ready.
-    pub fn info(&self) -> &ServerInfo {
-        &self.info
-    }
-
-    /// Returns the id of the process that runs the container.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Returns a watch on the server's status.
-    pub fn status(&self) -> StatusWatch {
-        internal::status_watch(self.status.clone())
-    }
-
-    /// Returns a stream of the lines that the server writes from now on, without its secrets. The
-    /// same lines are sent to `tracing`, with target `openhands::server`.
-    pub fn logs(&self) -> Logs {
-        self.logs.subscribe()
-    }
-
-    /// Returns the last lines that the server wrote, oldest first; at most 200.
-    pub fn log_tail(&self) -> Vec<String> {
-        self.logs.tail()
     }
 
     /// Shuts the server down: sends SIGTERM, and after `grace` kills everything in the container.
@@ -181,7 +137,7 @@ impl ApptainerServer {
     /// Returns an error if the runtime is shutting down. Everything is killed in that case.
     pub async fn shutdown(mut self, grace: Duration) -> Result<ExitReport> {
         let begun = Instant::now();
-        self.reporter.set(Status::Stopping);
+        self.running.reporter.set(Status::Stopping);
         self.keeper.0.terminate();
         let (mut killed, mut ended) = (false, timeout(grace, &mut self.watcher).await);
         if ended.is_err() {
@@ -284,59 +240,6 @@ impl Drop for ApptainerServer {
         // The order matters: first the processes, then the task that would report their end.
         self.keeper.0.close_blocking();
         self.watcher.abort();
-        self.logs.close();
-        self.reporter.removed();
-    }
-}
-
-impl WorkspaceHandle for ApptainerServer {
-    fn client(&self) -> &Client {
-        &self.client
-    }
-
-    fn working_dir(&self) -> &str {
-        WORKSPACE
-    }
-}
-
-impl AsRef<Client> for ApptainerServer {
-    fn as_ref(&self) -> &Client {
-        &self.client
-    }
-}
-
-impl Sandbox for ApptainerServer {
-    fn id(&self) -> &str {
-        self.id()
-    }
-
-    fn info(&self) -> &ServerInfo {
-        self.info()
-    }
-
-    fn status(&self) -> StatusWatch {
-        self.status()
-    }
-
-    fn logs(&self) -> Logs {
-        self.logs()
-    }
-
-    fn log_tail(&self) -> Vec<String> {
-        self.log_tail()
-    }
-
-    fn shutdown(self: Box<Self>, grace: Duration) -> Request<ExitReport> {
-        Request::new((*self).shutdown(grace))
-    }
-}
-
-impl fmt::Debug for ApptainerServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApptainerServer")
-            .field("url", &self.url().as_str())
-            .field("process", &self.id)
-            .field("status", &*self.status.borrow())
-            .finish_non_exhaustive()
+        self.running.removed();
     }
 }

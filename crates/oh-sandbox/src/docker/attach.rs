@@ -22,6 +22,7 @@ use crate::{
         settings::PORT,
         supervise::{Followed, Output, now},
     },
+    running::RunningServer,
 };
 
 impl DockerServer {
@@ -114,15 +115,11 @@ impl Attach {
         };
         let (published, url, info) =
             attached.map_err(|error: Error| error.with_log_tail(logs.tail()))?;
+        let client = ready::client(&url, Some(&self.key), &ready::network()?)?;
         let parts = Parts {
-            client: ready::client(&url, Some(&self.key), &ready::network()?)?,
             engine,
-            id,
-            key: self.key,
-            info,
-            logs,
+            running: RunningServer::new(id, client, self.key, info, logs, workspace),
             published,
-            workspace,
             deadline: self.deadline,
             image: None,
             dormant: None,

@@ -1,22 +1,18 @@
 //! [`DockerServer`], which owns a server in a container and gives access to it.
 
 use std::{
-    fmt,
     net::SocketAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use oh_process::internal::{self, Activation, LogHub};
-use oh_protocol::calls::server::ServerInfo;
-use oh_transport::{Client, Network, WorkspaceHandle};
+use oh_transport::Network;
 use secrecy::SecretString;
 use tokio::{sync::watch, task::JoinHandle};
 use tracing::debug;
-use url::Url;
 
 use crate::{
-    Engine, Error, ErrorKind, ExitReport, Logs, Request, Result, Sandbox, Status, StatusWatch,
+    Engine, Error, ErrorKind, ExitReport, Request, Result, Status,
     docker::{
         address::{free_port, host_port, url_of},
         config,
@@ -26,8 +22,9 @@ use crate::{
         launch::{Launched, Prepared, failed},
         ready, refused,
         settings::{PORT, Settings},
-        supervise::{Followed, Reporter},
+        supervise::Followed,
     },
+    running::{RunningServer, running_server},
 };
 
 /// A running server in a container, owned by this value. The container is gone when this value is
@@ -52,23 +49,28 @@ pub struct DockerServer {
     /// Not set if the container belongs to others, or was removed.
     container: Option<Container>,
     engine: Engine,
-    id: String,
-    client: Client,
-    key: SecretString,
-    info: Arc<ServerInfo>,
-    logs: LogHub,
+    running: RunningServer,
     published: Vec<(u16, SocketAddr)>,
-    workspace: String,
     deadline: Duration,
     /// The image to remove at the end.
     image: Option<String>,
-    reporter: Arc<Reporter>,
-    status: watch::Receiver<Status>,
     watcher: JoinHandle<()>,
     ended: watch::Receiver<Option<ExitReport>>,
     /// Not set if the server accepts work.
     dormant: Option<Dormant>,
 }
+
+running_server!(
+    DockerServer,
+    "Returns the id of the container.",
+    "container",
+    fn pause(&self) -> Request<()> {
+        self.pause()
+    },
+    fn resume(&self) -> Request<()> {
+        self.resume()
+    }
+);
 
 impl DockerServer {
     pub(crate) async fn start(settings: Settings) -> Result<Self> {
@@ -133,15 +135,12 @@ impl DockerServer {
         }
         let id = container.id.clone();
         let network = ready::network()?;
+        let client = ready::client(&url, Some(&key), &network)?;
+        let workspace = settings.workspace.clone();
         let parts = Parts {
-            client: ready::client(&url, Some(&key), &network)?,
             engine,
-            id,
-            key,
-            info,
-            logs,
+            running: RunningServer::new(id, client, key, info, logs, workspace),
             published,
-            workspace: settings.workspace.clone(),
             deadline: settings.deadline,
             image: settings.remove_image.then(|| settings.image.clone()),
             dormant: settings.dormant.then_some(Dormant {
@@ -166,63 +165,20 @@ impl DockerServer {
         container: Option<Container>,
         mut followed: Followed,
     ) -> Self {
-        let (reporter, status) = Reporter::new(parts.client.clone());
         let ended = followed.ended.clone();
-        let (reporting, logs) = (reporter.clone(), parts.logs.clone());
-        let watcher = tokio::spawn(async move {
-            let report = followed.end().await;
-            debug!(%report, "the container has ended");
-            reporting.set(Status::Exited(report));
-            logs.close();
-        });
+        let on_end = parts.running.on_end();
+        let watcher = tokio::spawn(async move { on_end(&followed.end().await) });
         Self {
             container,
             engine: parts.engine,
-            id: parts.id,
-            client: parts.client,
-            key: parts.key,
-            info: parts.info,
-            logs: parts.logs,
+            running: parts.running,
             published: parts.published,
-            workspace: parts.workspace,
             deadline: parts.deadline,
             image: parts.image,
-            reporter,
-            status,
             watcher,
             ended,
             dormant: parts.dormant,
         }
-    }
-
-    /// Returns the base URL, such as `http://127.0.0.1:32768`.
-    pub fn url(&self) -> &Url {
-        self.client.base_url()
-    }
-
-    /// Returns a client with this server's key.
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Returns the key that [`client`](Self::client) uses.
-    pub fn session_api_key(&self) -> &SecretString {
-        &self.key
-    }
-
-    /// Returns the information that the server sent when it became ready.
-    pub fn info(&self) -> &ServerInfo {
-        &self.info
-    }
-
-    /// Returns the directory in the container of conversations that do not name one.
-    pub fn workspace_dir(&self) -> &str {
-        &self.workspace
-    }
-
-    /// Returns the id of the container.
-    pub fn id(&self) -> &str {
-        &self.id
     }
 
     /// Returns the engine that runs the container.
@@ -239,23 +195,6 @@ impl DockerServer {
             .map(|(_, address)| *address)
     }
 
-    /// Returns a watch on the server's status.
-    pub fn status(&self) -> StatusWatch {
-        internal::status_watch(self.status.clone())
-    }
-
-    /// Returns a stream of the lines that the server writes from now on, without its secrets. The
-    /// same lines are sent to `tracing`, with target `openhands::server`. After a restart of the
-    /// engine, lines of one second may be repeated.
-    pub fn logs(&self) -> Logs {
-        self.logs.subscribe()
-    }
-
-    /// Returns the last lines that the server wrote, oldest first; at most 200.
-    pub fn log_tail(&self) -> Vec<String> {
-        self.logs.tail()
-    }
-
     /// Freezes all processes of the container. They keep their memory, and use no CPU time. The
     /// status is [`Status::Paused`] until [`resume`](Self::resume). A run that waits for the server
     /// continues to wait.
@@ -264,8 +203,8 @@ impl DockerServer {
     ///
     /// Returns an error if the container does not run, or is paused already.
     pub fn pause(&self) -> Request<()> {
-        let (engine, id) = (self.engine.clone(), self.id.clone());
-        let reporter = self.reporter.clone();
+        let (engine, id) = (self.engine.clone(), self.running.id.clone());
+        let reporter = self.running.reporter.clone();
         Request::new(async move {
             let paused = engine.docker.pause_container(&id).await;
             paused.map_err(|error| refused::error("cannot pause the container", error))?;
@@ -282,9 +221,9 @@ impl DockerServer {
     /// Returns an error if the container is not paused, or if the server is not ready within the
     /// time of [`ready_within`](crate::DockerServerBuilder::ready_within).
     pub fn resume(&self) -> Request<()> {
-        let (engine, id) = (self.engine.clone(), self.id.clone());
-        let (reporter, deadline) = (self.reporter.clone(), self.deadline);
-        let (url, key) = (self.url().clone(), self.key.clone());
+        let (engine, id) = (self.engine.clone(), self.running.id.clone());
+        let (reporter, deadline) = (self.running.reporter.clone(), self.deadline);
+        let (url, key) = (self.url().clone(), self.running.key.clone());
         Request::new(async move {
             let resumed = engine.docker.unpause_container(&id).await;
             resumed.map_err(|error| refused::error("cannot resume the container", error))?;
@@ -325,7 +264,7 @@ impl DockerServer {
     ///
     /// As for [`shutdown`](Self::shutdown).
     pub async fn remove(self, grace: Duration) -> Result<ExitReport> {
-        let (engine, id) = (self.engine.clone(), self.id.clone());
+        let (engine, id) = (self.engine.clone(), self.running.id.clone());
         let report = self.shutdown(grace).await?;
         engine.remove(&id).await?;
         Ok(report)
@@ -343,16 +282,16 @@ impl DockerServer {
             let message = "the container of the dormant server has ended";
             return Err(Error::new(ErrorKind::Died, message));
         }
-        self.logs.hide(own.secrets());
+        self.running.logs.hide(own.secrets());
         let url = self.url().as_str();
         let client = match own.key() {
-            None => self.client.clone(),
+            None => self.client().clone(),
             Some(key) => ready::client(url, Some(key), &dormant.network)?,
         };
         let init = own.call(&dormant.init_key, &dormant.keys);
         let failed = |error| Error::shared("cannot activate the server in the container", error);
         internal::activate(&client, &init).await.map_err(failed)?;
-        let key = own.key().unwrap_or(&self.key).clone();
+        let key = own.key().unwrap_or(self.session_api_key()).clone();
         let anonymous = ready::client(url, None, &dormant.network)?;
         let accepts = internal::accepts_only(&anonymous, &key).await;
         match accepts.map_err(failed)? {
@@ -367,9 +306,9 @@ impl DockerServer {
             }
         }
         self.dormant = None;
-        self.key = key;
-        self.reporter.adopt(&client);
-        self.client = client;
+        self.running.key = key;
+        self.running.reporter.adopt(&client);
+        self.running.client = client;
         Ok(())
     }
 
@@ -377,23 +316,23 @@ impl DockerServer {
     async fn engine_has(&self, port: u16) -> Result<bool> {
         let Some(known) = self.published.iter().find(|(known, _)| *known == port) else {
             // With the network of the machine, nothing is published.
-            return Ok(self.engine.end_of(&self.id).await?.is_none());
+            return Ok(self.engine.end_of(&self.running.id).await?.is_none());
         };
         // Empty if the container does not run.
-        let found = ready::published(&self.engine, &self.id, &[port]).await?;
+        let found = ready::published(&self.engine, &self.running.id, &[port]).await?;
         Ok(found.contains(known))
     }
 
     pub(crate) fn status_now(&self) -> watch::Receiver<Status> {
-        self.status.clone()
+        self.running.status.clone()
     }
 
     async fn stop(&mut self, grace: Duration) -> Result<ExitReport> {
-        if let Status::Paused = &*self.status.borrow() {
+        if let Status::Paused = &*self.running.status.borrow() {
             debug!("resuming the paused container to stop it");
         }
-        self.reporter.set(Status::Stopping);
-        self.engine.stop(&self.id, grace).await?;
+        self.running.reporter.set(Status::Stopping);
+        self.engine.stop(&self.running.id, grace).await?;
         // Cannot fail: the task sets the report before it ends.
         let _ended = (&mut self.watcher).await;
         let report = self.ended.borrow().clone();
@@ -406,13 +345,8 @@ impl DockerServer {
 /// The parts of a running server.
 pub(crate) struct Parts {
     pub(crate) engine: Engine,
-    pub(crate) id: String,
-    pub(crate) client: Client,
-    pub(crate) key: SecretString,
-    pub(crate) info: Arc<ServerInfo>,
-    pub(crate) logs: LogHub,
+    pub(crate) running: RunningServer,
     pub(crate) published: Vec<(u16, SocketAddr)>,
-    pub(crate) workspace: String,
     pub(crate) deadline: Duration,
     pub(crate) image: Option<String>,
     pub(crate) dormant: Option<Dormant>,
@@ -435,67 +369,6 @@ impl Drop for DockerServer {
         // The order matters: first the container, then the task that would report its end.
         drop(self.container.take());
         self.watcher.abort();
-        self.logs.close();
-        self.reporter.removed();
-    }
-}
-
-impl WorkspaceHandle for DockerServer {
-    fn client(&self) -> &Client {
-        &self.client
-    }
-
-    fn working_dir(&self) -> &str {
-        &self.workspace
-    }
-}
-
-impl AsRef<Client> for DockerServer {
-    fn as_ref(&self) -> &Client {
-        &self.client
-    }
-}
-
-impl Sandbox for DockerServer {
-    fn id(&self) -> &str {
-        self.id()
-    }
-
-    fn info(&self) -> &ServerInfo {
-        self.info()
-    }
-
-    fn status(&self) -> StatusWatch {
-        self.status()
-    }
-
-    fn logs(&self) -> Logs {
-        self.logs()
-    }
-
-    fn log_tail(&self) -> Vec<String> {
-        self.log_tail()
-    }
-
-    fn pause(&self) -> Request<()> {
-        self.pause()
-    }
-
-    fn resume(&self) -> Request<()> {
-        self.resume()
-    }
-
-    fn shutdown(self: Box<Self>, grace: Duration) -> Request<ExitReport> {
-        Request::new((*self).shutdown(grace))
-    }
-}
-
-impl fmt::Debug for DockerServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DockerServer")
-            .field("url", &self.url().as_str())
-            .field("container", &self.id)
-            .field("status", &*self.status.borrow())
-            .finish_non_exhaustive()
+        self.running.removed();
     }
 }

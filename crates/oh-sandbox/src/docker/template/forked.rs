@@ -3,36 +3,32 @@
 use std::{
     fmt,
     future::IntoFuture,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use oh_process::internal::{self, LogHub};
-use oh_protocol::calls::server::ServerInfo;
-use oh_transport::{Client, WorkspaceHandle};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
-use url::Url;
 
 use crate::{
-    Error, ErrorKind, ExitReport, Logs, Request, Result, Sandbox, Status, StatusWatch,
+    Error, ErrorKind, ExitReport, Request, Result, Status,
     docker::{
         address::url_of,
         config,
         ended::ended_early,
         ready,
         settings::{check_key, check_value, check_variable},
-        supervise::Reporter,
         template::{
             container::{DockerTemplate, LONGEST},
             slots::Slot,
             wire::{Orders, Report},
         },
     },
+    running::{RunningServer, running_server},
 };
 
 /// Additional time for the container to report the end of a server.
@@ -170,27 +166,20 @@ impl Fork {
         let info = begun.map_err(|error| error.with_log_tail(logs.tail()))?;
         inner.link.orders().send(&json!({ "id": id, "read": true }));
         let client = ready::client(&url, Some(&key), &ready::network()?)?;
-        let (reporter, status) = Reporter::new(client.clone());
+        let name = format!("{}/{id}", template.id());
+        let running = RunningServer::new(name, client, key, info, logs, workspace);
         let (sender, exit) = watch::channel(None);
-        let (reporting, closing) = (reporter.clone(), logs.clone());
+        let on_end = running.on_end();
         tokio::spawn(async move {
             let report = life.end().await;
-            reporting.set(Status::Exited(report.clone()));
-            closing.close();
+            on_end(&report);
             // The port is free before a shutdown returns.
             drop(life);
             sender.send_replace(Some(report));
         });
         Ok(ForkedServer {
-            name: format!("{}/{id}", template.id()),
-            id,
-            client,
-            key,
-            info,
-            logs,
-            workspace,
-            reporter,
-            status,
+            number: id,
+            running,
             exit,
             template,
         })
@@ -306,65 +295,23 @@ impl Drop for Running {
 /// Other servers of the template run in the same container: see [`DockerTemplate`].
 #[must_use = "the server ends when this is dropped"]
 pub struct ForkedServer {
-    /// The container and the number of the server.
-    name: String,
-    id: u64,
-    client: Client,
-    key: SecretString,
-    info: Arc<ServerInfo>,
-    logs: LogHub,
-    workspace: String,
-    reporter: Arc<Reporter>,
-    status: watch::Receiver<Status>,
+    number: u64,
+    running: RunningServer,
     exit: watch::Receiver<Option<ExitReport>>,
     template: DockerTemplate,
 }
 
+// A forked server cannot be paused, because its container has other servers.
+running_server!(
+    ForkedServer,
+    "Returns the id of the container, with the number of the server in it.",
+    "server"
+);
+
 impl ForkedServer {
-    /// Returns the base URL, such as `http://127.0.0.1:32768`.
-    pub fn url(&self) -> &Url {
-        self.client.base_url()
-    }
-
-    /// Returns a client with this server's key.
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Returns the key that [`client`](Self::client) uses.
-    pub fn session_api_key(&self) -> &SecretString {
-        &self.key
-    }
-
-    /// Returns the information that the server sent when it became ready.
-    pub fn info(&self) -> &ServerInfo {
-        &self.info
-    }
-
-    /// Returns the directory in the container of conversations that do not name one.
-    pub fn workspace_dir(&self) -> &str {
-        &self.workspace
-    }
-
     /// Returns the template whose container the server runs in.
     pub fn template(&self) -> &DockerTemplate {
         &self.template
-    }
-
-    /// Returns a watch on the server's status.
-    pub fn status(&self) -> StatusWatch {
-        internal::status_watch(self.status.clone())
-    }
-
-    /// Returns a stream of the lines that the server writes from now on, without its secrets. The
-    /// same lines are sent to `tracing`, with target `openhands::server`.
-    pub fn logs(&self) -> Logs {
-        self.logs.subscribe()
-    }
-
-    /// Returns the last lines that the server wrote, oldest first; at most 200.
-    pub fn log_tail(&self) -> Vec<String> {
-        self.logs.tail()
     }
 
     /// Shuts the server down: sends SIGTERM, and after `grace` (at most a day) kills everything
@@ -380,8 +327,8 @@ impl ForkedServer {
     pub async fn shutdown(self, grace: Duration) -> Result<ExitReport> {
         let begun = Instant::now();
         let grace = grace.min(LONGEST);
-        self.reporter.set(Status::Stopping);
-        self.template.0.link.orders().end(self.id, grace);
+        self.running.reporter.set(Status::Stopping);
+        self.template.0.link.orders().end(self.number, grace);
         let mut exit = self.exit.clone();
         let ended = timeout(grace + ANSWER, exit.wait_for(Option::is_some)).await;
         let ended = ended.ok().and_then(Result::ok);
@@ -398,62 +345,9 @@ impl ForkedServer {
 impl Drop for ForkedServer {
     fn drop(&mut self) {
         if self.exit.borrow().is_none() {
-            self.template.0.link.orders().end(self.id, Duration::ZERO);
+            let orders = self.template.0.link.orders();
+            orders.end(self.number, Duration::ZERO);
         }
-        self.logs.close();
-        self.reporter.removed();
-    }
-}
-
-impl WorkspaceHandle for ForkedServer {
-    fn client(&self) -> &Client {
-        &self.client
-    }
-
-    fn working_dir(&self) -> &str {
-        &self.workspace
-    }
-}
-
-impl AsRef<Client> for ForkedServer {
-    fn as_ref(&self) -> &Client {
-        &self.client
-    }
-}
-
-/// A forked server cannot be paused, because its container has other servers.
-impl Sandbox for ForkedServer {
-    fn id(&self) -> &str {
-        &self.name
-    }
-
-    fn info(&self) -> &ServerInfo {
-        self.info()
-    }
-
-    fn status(&self) -> StatusWatch {
-        self.status()
-    }
-
-    fn logs(&self) -> Logs {
-        self.logs()
-    }
-
-    fn log_tail(&self) -> Vec<String> {
-        self.log_tail()
-    }
-
-    fn shutdown(self: Box<Self>, grace: Duration) -> Request<ExitReport> {
-        Request::new((*self).shutdown(grace))
-    }
-}
-
-impl fmt::Debug for ForkedServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ForkedServer")
-            .field("url", &self.url().as_str())
-            .field("server", &self.name)
-            .field("status", &*self.status.borrow())
-            .finish_non_exhaustive()
+        self.running.removed();
     }
 }

@@ -46,6 +46,13 @@ pub fn builder(tag: &str) -> DockerServerBuilder {
         .label(RUN, run())
 }
 
+/// Returns whether the engine is Podman.
+#[must_use]
+pub fn is_podman() -> bool {
+    let names = "{{range .Server.Components}}{{.Name}} {{end}}";
+    docker(&["version", "--format", names]).contains("Podman")
+}
+
 /// Returns the output of the engine's command.
 ///
 /// # Panics

@@ -36,6 +36,21 @@ pub(crate) const SHARED: &str = "real";
 pub(crate) const SCENES: &str = "in_a_container::";
 /// Number of tests that run at once. Most of the time they wait for servers.
 const AT_ONCE: &str = "6";
+/// The same on Podman, whose service takes many seconds for an answer while containers start.
+const AT_ONCE_ON_PODMAN: &str = "2";
+/// Names of the tests that start a separate `dockerd`, and so are not about Podman.
+const OWN_DOCKERD: &[&str] = &["restarts::", "soak_fifty_starts_", "soak_a_run_goes_on_"];
+/// Names of the tests in which a server starts containers. It asks for no core files (`--ulimit
+/// core=0`). Podman then sets the limits of files and processes too, to [`PODMAN_LIMIT`].
+const WITH_LIMITS: &[&str] = &[
+    "runtime::a_conversation_lives_",
+    "runtime::a_killed_owner_",
+    "runtime::an_owner_killed_",
+    "runtime::only_conversations_",
+];
+const PODMAN_LIMIT: u64 = 1_048_576;
+/// The bit of the capability to raise limits.
+const CAP_SYS_RESOURCE: u32 = 24;
 /// Time limit of the usual tests, and of the long ones.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 const LONG_LIMIT: Duration = Duration::from_secs(60 * 60);
@@ -48,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result {
         true => Kind::Podman,
         false => Kind::Docker,
     };
-    on(&Engine::start(kind)?, options.long, &options.names)
+    on(&Engine::start(kind)?, kind, options.long, &options.names)
 }
 
 /// Returns the engine that runs, if it has the image. Otherwise returns what is missing.
@@ -62,16 +77,20 @@ pub(crate) fn usable_engine() -> Result<Engine> {
 
 /// Runs the usual tests of containers.
 pub(crate) fn usual(engine: &Engine) -> Result {
-    on(engine, false, &[])
+    on(engine, Kind::Docker, false, &[])
 }
 
 /// Runs the long tests of containers.
 pub(crate) fn long() -> Result {
-    on(&Engine::start(Kind::Docker)?, true, &[])
+    on(&Engine::start(Kind::Docker)?, Kind::Docker, true, &[])
 }
 
-fn on(engine: &Engine, long: bool, names: &[String]) -> Result {
+fn on(engine: &Engine, kind: Kind, long: bool, names: &[String]) -> Result {
     image::ensure(&mut || engine.command(), false)?;
+    let (at_once, left_out) = match kind {
+        Kind::Docker => (AT_ONCE, Vec::new()),
+        Kind::Podman => (AT_ONCE_ON_PODMAN, left_out_on_podman()),
+    };
     // Other tests may use the same engine, so containers are counted by this label.
     let run = format!("run-{}", std::process::id());
     let place = env::temp_dir().join(format!("oh-containers-{}", std::process::id()));
@@ -83,10 +102,12 @@ fn on(engine: &Engine, long: bool, names: &[String]) -> Result {
         command
             .env("OPENHANDS_TEST_RUN", &run)
             .env("TMPDIR", &place);
-        command.args(selected).args(match long {
-            true => ["--test-threads", "1", "--nocapture"].as_slice(),
-            false => ["--test-threads", AT_ONCE, "--skip", "soak_"].as_slice(),
-        });
+        command.args(selected);
+        match long {
+            true => command.args(["--test-threads", "1", "--nocapture"]),
+            false => command.args(["--test-threads", at_once, "--skip", "soak_"]),
+        };
+        command.args(left_out.iter().flat_map(|(name, _)| ["--skip", *name]));
         command.current_dir(cargo::root().join("tests"));
         let limit = if long { LONG_LIMIT } else { LIMIT };
         cargo::run_within(limit, command).map(drop)
@@ -109,7 +130,41 @@ fn on(engine: &Engine, long: bool, names: &[String]) -> Result {
     let left = nothing_left(engine, &run);
     let _best_effort = fs::remove_dir_all(&place);
     let images = remove_images(engine, &run);
+    for (name, reason) in left_out {
+        cargo::say(&format!("left out on Podman: {name}*, because {reason}"));
+    }
     tests.and(left).and(images)
+}
+
+/// Returns the beginnings of the names of tests that cannot run on Podman here, with the reasons.
+fn left_out_on_podman() -> Vec<(&'static str, &'static str)> {
+    let dockerd = OWN_DOCKERD
+        .iter()
+        .map(|name| (*name, "it starts a dockerd"));
+    let limits = WITH_LIMITS.iter().map(|name| {
+        let reason = "the server asks for a limit, and Podman then sets others that are higher \
+                      than permitted here";
+        (*name, reason)
+    });
+    let permitted = may_set_limits();
+    dockerd.chain(limits.filter(|_| !permitted)).collect()
+}
+
+/// Returns whether processes of this user may set the limits that Podman sets.
+fn may_set_limits() -> bool {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let (limits, status) = (read("/proc/self/limits"), read("/proc/self/status"));
+    let highest = |name: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name));
+        let hard = line.and_then(|line| line.split_whitespace().nth(1));
+        hard.is_some_and(|hard| {
+            hard == "unlimited" || hard.parse().is_ok_and(|hard: u64| hard >= PODMAN_LIMIT)
+        })
+    };
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = capabilities.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    capabilities.is_some_and(|all| all >> CAP_SYS_RESOURCE & 1 == 1)
+        || (highest("Max processes") && highest("Max open files"))
 }
 
 /// Waits until the engine has no container of these tests.

@@ -14,6 +14,15 @@ use crate::Result;
 /// Time limit for the start and the end of an engine.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// The configuration of a Podman that is started for the tests.
+const PODMAN: &str = r#"
+[containers]
+default_ulimits = ["nofile=10000:10000", "nproc=4096:4096"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+"#;
+
 /// The kind of an engine.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -85,14 +94,23 @@ impl Engine {
     }
 
     fn podman() -> Result<Self> {
-        let mut command = ends_with_us("podman");
-        command.args(["system", "service", "--time", "0"]);
-        Self::spawn(command, "", |_, _| ()).map_err(|error| {
+        let failed = |error| {
             format!(
-                "cannot start podman: {error}; install it (`apt-get install podman`) and run as \
-                 root"
+                "cannot start podman: {error}; install it (`apt-get install podman runc`) and run \
+                 as root"
             )
-        })
+        };
+        let cache = cache()?.join("podman");
+        fs::create_dir_all(&cache).map_err(|error| failed(error.to_string()))?;
+        // The defaults need crun, systemd and the right to raise limits.
+        let config = cache.join("containers.conf");
+        fs::write(&config, PODMAN).map_err(|error| failed(error.to_string()))?;
+        let mut command = ends_with_us("podman");
+        command.env("CONTAINERS_CONF", config);
+        command.arg("--root").arg(cache.join("data"));
+        command.arg("--runroot").arg(cache.join("run"));
+        command.args(["system", "service", "--time", "0"]);
+        Self::spawn(command, "", |_, _| ()).map_err(failed)
     }
 
     /// Starts an engine that listens on a new socket. `option` precedes the address.

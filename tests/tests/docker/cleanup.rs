@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use openhands::sandbox::{DockerTemplate, Engine, Leftover, OwnerState};
+use openhands::sandbox::DockerTemplate;
 use openhands_tests::containers::{builder, containers, docker, eventually};
 
 use super::{
@@ -148,33 +148,6 @@ async fn a_start_that_is_dropped_at_any_step() {
     // The engine may be creating containers of requests that were dropped.
     tokio::time::sleep(Duration::from_secs(2)).await;
     eventually("nothing left", || containers(tag).is_empty());
-}
-
-#[test]
-fn a_container_whose_keeper_was_killed_too_is_found_by_its_labels() {
-    let test = "a_container_whose_keeper_was_killed_too_is_found_by_its_labels";
-    if role().is_some() {
-        // As after a power cut: no process of the owner is left.
-        return act(stand_in(test).without_keeper(), "kill");
-    }
-    let owner = Owner::start(&format!("cleanup::{test}"), "kill").prints("OWNS");
-    let [id] = containers(test).try_into().unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let engine = Engine::connect().await.unwrap();
-        let state = |found: Vec<Leftover>| {
-            let mine = found.into_iter().find(|left| left.id == id);
-            mine.unwrap().owner
-        };
-        let found = engine.leftovers().await.unwrap();
-        assert_eq!(state(found), OwnerState::Running);
-        owner.kill();
-        let found = engine.leftovers().await.unwrap();
-        assert_eq!(state(found), OwnerState::Ended);
-        let pruned = engine.prune().await.unwrap();
-        assert!(pruned.iter().any(|left| left.id == id));
-    });
-    assert_eq!(containers(test), [""; 0]);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use openhands::sandbox::DockerServerBuilder;
-use openhands_tests::containers::{self, docker, image, output, run};
+use openhands_tests::containers::{self, image, output, run};
 
 use super::owners::role;
 
@@ -83,15 +83,22 @@ pub(crate) fn root(place: &Path, program: &str) -> Command {
     pack
 }
 
-/// Makes an image from the one under test: the same files, with these changes. Returns its name.
-pub(crate) fn derived(name: &str, changes: &[&str]) -> String {
+/// Makes an image from the one under test: the same files, with these instructions. Returns its
+/// name. Built without the client's own builder, which not every engine has.
+pub(crate) fn derived(name: &str, instructions: &[&str]) -> String {
     let made = named(name);
-    let container = docker(&["create", "--label", "oh-test=image", &image()]);
-    let changes = changes.iter().flat_map(|change| ["--change", change]);
-    let mut commit = vec!["commit"];
-    commit.extend(changes);
-    commit.extend([container.as_str(), made.as_str()]);
-    docker(&commit);
-    docker(&["rm", &container]);
+    let mut build = Command::new("docker");
+    build.env("DOCKER_BUILDKIT", "0");
+    build.args(["build", "--quiet", "--tag", &made, "-"]);
+    let mut build = build
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = build.stdin.take().unwrap();
+    writeln!(input, "FROM {}\n{}", image(), instructions.join("\n")).unwrap();
+    drop(input);
+    assert!(build.wait().unwrap().success(), "cannot build {made}");
     made
 }

@@ -25,6 +25,8 @@ async fn a_server_is_verified_confined_configured_and_removed() {
         .cpus(1.5)
         .pids(300)
         .ulimit("nofile", 1000, 2000)
+        // Podman sets this limit as soon as another one is requested, to a high value.
+        .ulimit("nproc", 3000, 4000)
         .name(&name)
         .user("10001:10001")
         .start()
@@ -35,15 +37,16 @@ async fn a_server_is_verified_confined_configured_and_removed() {
     assert!(server.url().as_str().starts_with("http://127.0.0.1:"));
 
     let command = "id -u; echo $PLAIN; cat /given/given; echo; ulimit -Sn; ulimit -Hn; \
+        sed -n 's/^Max processes *\\([0-9]*\\).*/\\1/p' /proc/self/limits; \
         grep -E 'CapEff|NoNewPrivs' /proc/self/status; touch /given/new";
     let shown = server.execute(command).await.unwrap();
     let lines: Vec<&str> = shown.stdout().lines().collect();
     assert_eq!(
-        lines[..5],
-        ["10001", "value", "from outside", "1000", "2000"]
+        lines[..6],
+        ["10001", "value", "from outside", "1000", "2000", "3000"]
     );
-    assert!(lines[5].ends_with("0000000000000000"), "{lines:?}");
-    assert!(lines[6].ends_with('1'), "{lines:?}");
+    assert!(lines[6].ends_with("0000000000000000"), "{lines:?}");
+    assert!(lines[7].ends_with('1'), "{lines:?}");
     assert!(!shown.success(), "the mount is read-only");
     let format =
         "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}} {{.Name}}";

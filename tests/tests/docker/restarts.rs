@@ -1,10 +1,10 @@
-//! An engine that is restarted, or exhausted, while a container is in use.
+//! Tests on a separate `dockerd`, because they restart, exhaust or prune their engine.
 
 use std::{process::Command, time::Duration};
 
 use openhands::{
     protocol::calls::server::GetServerInfo,
-    sandbox::{ErrorKind, Status},
+    sandbox::{DockerServer, Engine, ErrorKind, Leftover, OwnerState, Status},
 };
 use openhands_tests::containers::{eventually, output};
 
@@ -73,7 +73,7 @@ async fn a_container_that_its_engine_stops_with_itself() {
 fn an_owner_that_is_killed_while_its_engine_is_down() {
     let test = "restarts::an_owner_that_is_killed_while_its_engine_is_down";
     if let Some(image) = role() {
-        let builder = openhands::sandbox::DockerServer::builder();
+        let builder = DockerServer::builder();
         return act(builder.image(image).network("host"), "kill");
     }
     let mut engine = Private::start(&["--live-restore"]);
@@ -86,6 +86,40 @@ fn an_owner_that_is_killed_while_its_engine_is_down() {
     engine.begin();
     eventually("the end of the keepers", || !keepers.run());
     assert_eq!(engine.contents(), before);
+}
+
+#[test]
+fn a_container_whose_keeper_was_killed_too_is_found_by_its_labels() {
+    let test = "restarts::a_container_whose_keeper_was_killed_too_is_found_by_its_labels";
+    if let Some(image) = role() {
+        let builder = DockerServer::builder().image(image).network("host");
+        // As after a power cut: no process of the owner is left.
+        return act(builder.without_keeper(), "kill");
+    }
+    let private = Private::start(&[]);
+    let image = import_stand_in(&|| private.docker());
+    let before = private.contents();
+    let owner = Owner::start_on(&private.address(), test, &image).prints("OWNS");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let engine = Engine::at(&private.address()).await.unwrap();
+        let other = private.builder(&image).await.start().await.unwrap();
+        let states = |found: Vec<Leftover>| {
+            let of = |mine| found.iter().find(|left| (left.id == other.id()) == mine);
+            [of(true).unwrap().owner, of(false).unwrap().owner]
+        };
+        let found = engine.leftovers().await.unwrap();
+        assert_eq!(states(found), [OwnerState::Running; 2]);
+        owner.kill();
+        let found = engine.leftovers().await.unwrap();
+        assert_eq!(states(found), [OwnerState::Running, OwnerState::Ended]);
+        // Only the container without an owner is removed.
+        assert_eq!(engine.prune().await.unwrap().len(), 1);
+        let left = engine.leftovers().await.unwrap();
+        assert!(matches!(&left[..], [left] if left.id == other.id()));
+        other.shutdown(Duration::ZERO).await.unwrap();
+    });
+    assert_eq!(private.contents(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

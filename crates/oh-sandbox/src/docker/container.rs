@@ -217,23 +217,3 @@ impl Drop for Container {
         }
     }
 }
-
-/// Checks that the named volumes exist. The engine would create a missing one, and nobody would
-/// remove it.
-pub(crate) async fn check_volumes(engine: &Engine, settings: &Settings) -> Result<()> {
-    for volume in settings.volumes.iter().filter(|volume| volume.named) {
-        let name = &volume.source;
-        match engine.docker.inspect_volume(name).await {
-            Ok(_) => {}
-            Err(error) if refused::is_missing(&error) => {
-                let message = format!(
-                    "the engine has no volume {name}; create it first, for example with `docker \
-                     volume create {name}`"
-                );
-                return Err(Error::new(ErrorKind::NoVolume, message));
-            }
-            Err(error) => return Err(refused::error("cannot inspect a volume", error)),
-        }
-    }
-    Ok(())
-}

@@ -14,13 +14,19 @@ pub(crate) async fn no_port(engine: &Engine, container: &str) -> Error {
 }
 
 pub(crate) fn ended_early(report: &ExitReport) -> Error {
-    let (kind, message) = match report.out_of_memory {
-        true => (
+    let (kind, message) = match (report.out_of_memory, report.signal) {
+        (true, _) => (
             ErrorKind::OutOfMemory,
             "the server needed more memory than its container may use; set a higher limit with \
              `memory`",
         ),
-        false => (
+        // Not every engine reports that memory was the reason.
+        (false, Some(9)) => (
+            ErrorKind::Died,
+            "the server in the container was killed before it was ready; if its memory is limited, \
+             set a higher limit with `memory`",
+        ),
+        (false, _) => (
             ErrorKind::Died,
             "the server in the container ended before it was ready",
         ),

@@ -72,6 +72,10 @@ impl Engine {
         &self.platform
     }
 
+    pub(crate) fn is_podman(&self) -> bool {
+        self.description.starts_with("Podman ")
+    }
+
     /// Removes a container and its anonymous volumes, running or not. A missing container counts as
     /// removed.
     pub(crate) async fn remove(&self, container: &str) -> Result<()> {

@@ -8,13 +8,14 @@ use crate::{
     Engine, Error, Progress, Result,
     docker::{
         address::reachable_host,
-        container::{Container, Order, check_volumes},
+        container::{Container, Order},
         ended::{ended_early, explained},
         image,
         owner::Owner,
         remover::Remover,
         settings::Settings,
         supervise::{Followed, Output},
+        volumes,
     },
 };
 
@@ -51,7 +52,7 @@ impl Prepared {
             Remover::start(settings.keeper, address, name.clone(), grace),
             async {
                 image::ensure(&engine, settings).await?;
-                check_volumes(&engine, settings).await
+                volumes::check(&engine, settings).await
             }
         )?;
         Ok(Self {

@@ -23,3 +23,4 @@ pub(crate) mod server;
 pub(crate) mod settings;
 pub(crate) mod supervise;
 pub(crate) mod template;
+pub(crate) mod volumes;

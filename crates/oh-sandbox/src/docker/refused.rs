@@ -42,6 +42,7 @@ const SENTENCES: &[(&str, ErrorKind)] = &[
     ("no command specified", ErrorKind::NotAnAgentServer),
     ("network", ErrorKind::InvalidInput),
     ("unable to find user", ErrorKind::InvalidInput),
+    ("unable to set memory limit", ErrorKind::InvalidInput),
 ];
 
 /// Returns the kind that a status and a sentence of the engine mean.
@@ -194,6 +195,11 @@ mod tests {
             (
                 400,
                 "unable to find user nobody2: no matching entries in passwd file",
+                ErrorKind::InvalidInput,
+            ),
+            (
+                500,
+                "unable to set memory limit to 1048576 (current usage: 2494464)",
                 ErrorKind::InvalidInput,
             ),
             (500, "something else", ErrorKind::Engine),

@@ -28,7 +28,8 @@ const METHODS: [&str; 2] = [
 ];
 
 /// The groups whose every operation must be reached by a public method.
-const REACHED: [&str; 6] = [
+const REACHED: [&str; 7] = [
+    "agent-profiles",
     "conversations",
     "events",
     "llm",

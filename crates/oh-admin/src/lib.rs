@@ -23,6 +23,7 @@
 //! - [`Admin::models`]: providers and models that the server supports.
 //! - [`Admin::connections`]: keys that several profiles share.
 //! - [`Admin::profiles`]: models and their options, stored under a name.
+//! - [`Admin::agent_profiles`]: agents, stored under a name.
 //! - [`Admin::subscription`]: the login to a ChatGPT subscription.
 //! - [`Admin::settings`]: the settings for agents and conversations.
 //! - [`Admin::secrets`]: secrets for the commands of agents.
@@ -36,6 +37,7 @@
 //! the server would remove the key.
 
 mod admin;
+mod agent_profiles;
 mod connections;
 mod error;
 mod mcp;
@@ -48,6 +50,7 @@ mod subscription;
 mod wait;
 
 pub use admin::Admin;
+pub use agent_profiles::AgentProfiles;
 pub use connections::Connections;
 pub use error::{Error, ErrorKind, Result};
 pub use mcp::Mcp;

@@ -20,6 +20,9 @@ pub enum ErrorKind {
     /// A value from the caller breaks a rule of the server. Nothing was sent. Correct the field
     /// that the message names.
     InvalidInput,
+    /// The server's version does not support a part of the request, and has ignored it. Use a newer
+    /// server.
+    Unsupported,
 }
 
 /// The reason why data could not be decoded, encoded or accepted.
@@ -58,6 +61,12 @@ impl Error {
         Self::new(ErrorKind::InvalidInput, context, None)
     }
 
+    /// Creates an error for a part of a request that the server has ignored. `context` states what
+    /// the server does not support.
+    pub fn unsupported(context: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unsupported, context, None)
+    }
+
     pub(crate) fn new(
         kind: ErrorKind,
         context: impl Into<String>,
@@ -87,7 +96,7 @@ impl fmt::Display for Error {
         let what = match self.kind {
             ErrorKind::Decode => "could not decode ",
             ErrorKind::Encode => "could not encode ",
-            ErrorKind::InvalidInput => "",
+            ErrorKind::InvalidInput | ErrorKind::Unsupported => "",
         };
         write!(f, "{what}{}", self.context)?;
         match &self.source {

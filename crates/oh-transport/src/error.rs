@@ -459,6 +459,9 @@ impl From<oh_protocol::Error> for Error {
             oh_protocol::ErrorKind::Decode => {
                 Self::new(ErrorKind::Decode, "could not decode the response")
             }
+            oh_protocol::ErrorKind::Unsupported => {
+                Self::new(ErrorKind::Unsupported, error.context())
+            }
             _ => Self::new(ErrorKind::InvalidInput, error.context()),
         }
         .with_source(error)

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod agents;
 mod keys;
 mod login;
 mod older;
@@ -69,7 +70,7 @@ async fn a_real_server_is_administered() {
     let vendor = vendor::Vendor::start(&home).await;
     let server = vendor.used_by(openhands_tests::server(&home));
     let server = server.start().await.unwrap();
-    let script = Script::new().repeat(2, |script| script.text("Hello."));
+    let script = Script::new().repeat(3, |script| script.text("Hello."));
     let model = ScriptedModel::builder()
         .script(script)
         .start()
@@ -91,6 +92,10 @@ async fn a_real_server_is_administered() {
     );
     // Changes the model that the scene of a profile has activated.
     server::settings_are_read_and_changed(&stage).await;
+    // Change which model profiles can be deleted.
+    agents::an_agent_profile_lives(&stage).await;
+    agents::a_report_names_missing_references(&stage).await;
+    agents::a_conversation_uses_a_profile(&stage, &server, &home).await;
     nothing_is_shown(&server, &logged);
     server.shutdown(Duration::from_secs(30)).await.unwrap();
 }

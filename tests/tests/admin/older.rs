@@ -7,7 +7,7 @@ use openhands::{
     protocol::{
         calls::connections::{CreateConnection, UpdateConnection},
         calls::settings::{Expose, UpdateSettings},
-        config::{Llm, McpServer},
+        config::{AgentProfile, Llm, McpServer},
     },
 };
 
@@ -47,6 +47,31 @@ async fn keys_of_an_older_server_are_administered() {
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     let error = connections.delete(&made.id).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    an_older_server_stores_agents(&admin).await;
     assert!(!admin.models().verified().await.unwrap().is_empty());
     server.shutdown(Duration::from_secs(30)).await.unwrap();
+}
+
+async fn an_older_server_stores_agents(admin: &Admin) {
+    let agents = admin.agent_profiles();
+    let profile = AgentProfile::new("kept").tool("terminal");
+    agents.save("old", profile).await.unwrap();
+    let stored = agents.get("old").await.unwrap();
+    agents.save("old", stored.profile).await.unwrap();
+    agents.rename("old", "older").await.unwrap();
+    agents.activate(stored.id).await.unwrap();
+    let list = agents.list().await.unwrap();
+    assert_eq!(list.active_agent_profile_id, Some(stored.id));
+    assert_eq!(list.find("older").unwrap().revision, Some(1));
+    let report = agents.materialize("older").await.unwrap();
+    assert!(report.llm_profile_resolved, "{report:?}");
+    // This version does not have this field.
+    let newer = AgentProfile::new("kept").persona("A tester.");
+    let error = agents.save("newer", newer).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Validation, "{error}");
+    // This version reports on the stored profile instead of the draft.
+    let draft = AgentProfile::new("missing");
+    let error = agents.materialize_draft("older", draft).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    agents.delete("older").await.unwrap();
 }

@@ -34,13 +34,6 @@ pub(super) const BY_ANY: [(&str, &[&str]); 3] = [
         "a typed call is planned",
         &[
             "POST /api/acp/models",
-            "GET /api/agent-profiles",
-            "DELETE /api/agent-profiles/{name}",
-            "GET /api/agent-profiles/{name}",
-            "POST /api/agent-profiles/{name}",
-            "POST /api/agent-profiles/{name}/materialize",
-            "POST /api/agent-profiles/{name}/rename",
-            "POST /api/agent-profiles/{profile_id}/activate",
             "DELETE /api/auth/workspace-session",
             "POST /api/auth/workspace-session",
             "GET /api/meta-profiles",

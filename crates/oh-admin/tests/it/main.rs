@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[cfg(test)]
+mod agents;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod login;

@@ -11,7 +11,7 @@ use oh_protocol::{
         operations,
         settings::{Expose, SetSecret, UpdateSettings},
     },
-    config::{Llm, McpServer, McpServerPatch},
+    config::{AgentProfile, Llm, McpServer, McpServerPatch},
 };
 use oh_testkit::{FakeServer, fake::Seen};
 
@@ -61,6 +61,15 @@ async fn every_listed_method_requests_its_operation() {
         "Profiles::rename": admin.profiles().rename("a", "b");
         "Profiles::activate": admin.profiles().activate("b");
         "Profiles::delete": admin.profiles().delete("b");
+        "AgentProfiles::list": admin.agent_profiles().list();
+        "AgentProfiles::get": admin.agent_profiles().get("a");
+        "AgentProfiles::save": admin.agent_profiles().save("a", AgentProfile::new("m"));
+        "AgentProfiles::rename": admin.agent_profiles().rename("a", "b");
+        "AgentProfiles::activate": admin.agent_profiles().activate(uuid::Uuid::nil());
+        "AgentProfiles::materialize": admin.agent_profiles().materialize("b");
+        "AgentProfiles::materialize_draft":
+            admin.agent_profiles().materialize_draft("b", AgentProfile::new("m"));
+        "AgentProfiles::delete": admin.agent_profiles().delete("b");
         "Settings::get": admin.settings().get();
         "Settings::get_with": admin.settings().get_with(Expose::Plain);
         "Settings::update": admin.settings().update(UpdateSettings::new().active_profile(None));

@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{Error, Result, config};
 
+pub mod agent_profiles;
 mod any;
 pub mod bash;
 pub mod connections;

@@ -1,8 +1,8 @@
 //! The list of all operations that have a typed call.
 
 use super::{
-    bash, connections, conversations, events, files, git, hooks, init, llm, mcp, profiles, server,
-    settings, skills, tools, vscode,
+    agent_profiles, bash, connections, conversations, events, files, git, hooks, init, llm, mcp,
+    profiles, server, settings, skills, tools, vscode,
 };
 use crate::Operation;
 
@@ -27,6 +27,8 @@ macro_rules! calls {
 
 /// The operations of each call. `cargo xtask api-coverage` fails if a call is missing here.
 const CALLS: &[&[Operation]] = calls! {
+    agent_profiles: ListAgentProfiles GetAgentProfile SaveAgentProfile RenameAgentProfile
+        ActivateAgentProfile Materialize DeleteAgentProfile;
     bash: StartCommand Execute StopCommand SearchEvents SearchOutput GetEvent BatchEvents
         ClearEvents;
     connections: ListConnections CreateConnection UpdateConnection DeleteConnection;

@@ -18,6 +18,7 @@
 
 mod acp;
 mod agent;
+mod agent_profile;
 mod analyzer;
 mod condenser;
 mod context;
@@ -43,6 +44,7 @@ pub(crate) use fields::{MASK, MASKED, REFUSED, check_unmasked};
 
 pub use acp::{AcpAgent, AcpFileSecret, PointsTo};
 pub use agent::Agent;
+pub use agent_profile::{AcpAgentProfile, AgentProfile, CondenserSettings, Verification};
 pub use analyzer::{
     GraySwanAnalyzer, PatternAnalyzer, RiskPattern, SecurityAnalyzer, ToolShieldAnalyzer,
 };

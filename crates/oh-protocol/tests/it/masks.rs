@@ -5,13 +5,17 @@ use oh_protocol::{
     Call, ConversationId,
     calls::{
         Any,
+        agent_profiles::{Materialize, SaveAgentProfile},
         connections::{CreateConnection, UpdateConnection},
         conversations::{Create, SetSecrets, SwitchLlm},
         mcp::{StartOAuth, SubmitOAuthCallback, TestServer},
         profiles::{SaveProfile, ValidateProfile},
         settings::{AddMcpServer, PatchMcpServer, SetSecret, UpdateSettings},
     },
-    config::{Agent, Llm, McpAuth, McpServer, McpServerPatch, SecretSource, StartConversation},
+    config::{
+        Agent, AgentProfile, Llm, McpAuth, McpServer, McpServerPatch, SecretSource,
+        StartConversation, ToolSpec,
+    },
 };
 use serde_json::json;
 
@@ -38,6 +42,15 @@ fn every_body_with_a_secret_rejects_the_mask() {
     rejected(
         &SaveProfile::new("n", Llm::new("m").aws_session_token(MASK)),
         "aws_session_token",
+    );
+    let profile = || AgentProfile::new("m").tool(ToolSpec::new("t").param("key", MASK));
+    rejected(
+        &SaveAgentProfile::new("n", profile()),
+        "tools[0].params.key",
+    );
+    rejected(
+        &Materialize::new("n").draft(profile()),
+        "tools[0].params.key",
     );
     rejected(&CreateConnection::new("n", MASK), "api_key");
     rejected(&CreateConnection::new("n", format!(" {MASK}\n")), "api_key");

@@ -4,7 +4,7 @@
 //! Implementation of each part of the API:
 //!
 //! - Conversations (create, list, rename, fork, navigate, children, delete), settings, secrets,
-//!   model profiles, and the session, legacy and command sockets: built in, in memory.
+//!   model and agent profiles, and the session, legacy and command sockets: built in, in memory.
 //! - Messages, runs, approval, pause, interrupt, goals, questions, condensing: a
 //!   [`Script`](crate::Script).
 //! - Tools and hooks: closures, see [`tool`](FakeServerBuilder::tool) and
@@ -30,7 +30,7 @@
 //! - Plugins and the model of an ACP agent: 400. There is no marketplace and no ACP agent; the
 //!   agent server returns the same.
 //!
-//! Routes that no client crate uses (`/v1`, plugins, MCP, agent profiles, …) return 501 with their
+//! Routes that no client crate uses (`/v1`, plugins, MCP, …) return 501 with their
 //! name. Routes that the real server does not have return its 404 or 405. The fake server does not
 //! detect loops and does not evict idle conversations, which takes minutes on a real server. Public
 //! skills and skills of organizations are never found.

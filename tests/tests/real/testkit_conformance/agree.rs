@@ -19,8 +19,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
 use super::{
-    admin, approvals, branches, changes, disk, frames, held, places, raw, runs, scenarios, served,
-    side::Side,
+    admin, agents, approvals, branches, changes, disk, frames, held, places, raw, runs, scenarios,
+    served, side::Side,
 };
 
 /// Returns the script of each scenario, for a directory that the agent works in.
@@ -159,13 +159,14 @@ pub(crate) const APPROVALS: [&str; 4] = [
 ];
 
 /// Other scenarios. The last two hold many sockets and idle connections.
-pub(crate) const REST: [&str; 19] = [
+pub(crate) const REST: [&str; 20] = [
     "proxied",
     "listing",
     "forks",
     "changes",
     "stored",
     "models and keys",
+    "agent profiles",
     "mcp stored",
     "subscription",
     "files",
@@ -216,6 +217,7 @@ async fn play(name: &str, side: &mut Side) {
         "subscription" => admin::subscription(side).await,
         "mcp stored" => admin::mcp_stored(side).await,
         "models and keys" => admin::models_and_keys(side).await,
+        "agent profiles" => agents::profiles(side).await,
         "files" => disk::files(side).await,
         "git" => disk::git(side).await,
         "own commands" => served::own_commands(side).await,

@@ -5,6 +5,7 @@
 //! explanations). The records of both sides must be equal.
 
 mod admin;
+mod agents;
 pub(crate) mod agree;
 mod approvals;
 mod branches;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::fake::{
     agent,
     routes::{
-        bash,
+        agents, bash,
         described::{info, runtime},
         events, files, git,
         names::check_names,
@@ -184,13 +184,14 @@ async fn within(
 }
 
 fn create(world: &Arc<World>, call: &Call) -> Answered {
-    let request = call.json()?;
+    let mut request = call.json()?;
     if !request["workspace"].is_object() {
         return Err(invalid("missing", json!(["body", "workspace"]), "Field required").into());
     }
     let Some(directory) = request["workspace"]["working_dir"].as_str() else {
         return Err(crash("'working_dir'").into());
     };
+    let directory = directory.to_owned();
     let id = match request["conversation_id"].as_str() {
         Some(id) => id.parse().map_err(|_| {
             let at = json!(["body", "conversation_id"]);
@@ -219,6 +220,9 @@ fn create(world: &Arc<World>, call: &Call) -> Answered {
         let text = format!("Parent conversation not found: {parent}");
         return Err(detail(StatusCode::UNPROCESSABLE_ENTITY, &text).into());
     }
+    if world.conversation(id).is_none() {
+        agents::resolve(&lock(&world.stored), &mut request)?;
+    }
     // An existing conversation needs no slot.
     let slot = match world.conversation(id) {
         Some(_) => None,
@@ -227,8 +231,8 @@ fn create(world: &Arc<World>, call: &Call) -> Answered {
     let (conversation, is_new) = world.create(id, &request);
     if is_new {
         // If the path is a file, the agent fails later.
-        let _ = world.disk.make_directory(directory);
-        if let Some(root) = normal(directory) {
+        let _ = world.disk.make_directory(&directory);
+        if let Some(root) = normal(&directory) {
             lock(&world.repositories).entry(root).or_default();
         }
     }

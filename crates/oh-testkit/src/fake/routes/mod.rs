@@ -1,5 +1,6 @@
 //! The routes of the REST API, with the agent server's statuses and bodies.
 
+mod agents;
 mod archive;
 mod bash;
 mod connections;
@@ -57,6 +58,7 @@ pub(crate) async fn route(world: &Arc<World>, call: &Call) -> Response {
         (_, ["api", "git", rest @ ..]) => git::route(world, call, method, rest),
         (_, ["api", "settings", rest @ ..]) => stored::settings(world, call, method, rest),
         (_, ["api", "profiles", rest @ ..]) => stored::profiles(world, call, method, rest),
+        (_, ["api", "agent-profiles", rest @ ..]) => agents::route(world, call, method, rest),
         (_, ["api", "llm", rest @ ..]) => llm::route(world, call, method, rest),
         (_, ["api", "vscode", rest @ ..]) => vscode::vscode(call, method, rest),
         ("POST", ["api", "hooks"]) => hooks(world, call),

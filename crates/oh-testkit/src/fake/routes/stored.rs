@@ -4,7 +4,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::fake::{
-    routes::mcp,
+    routes::{agents, mcp},
     state::{
         lock::lock,
         stored::{Expose, MASK, Stored, merge, shown},
@@ -108,12 +108,19 @@ fn update(stored: &mut Stored, change: &Value) -> Answered {
         "conversation_settings_diff",
         "misc_settings_diff",
         "active_profile",
+        "active_agent_profile_id",
     ];
     if known.iter().all(|field| change.get(field).is_none()) {
         let text = "At least one of agent_settings_diff, conversation_settings_diff, \
                     misc_settings_diff, active_profile, active_agent_profile_id, or \
                     active_meta_profile must be provided";
         return Err(detail(StatusCode::BAD_REQUEST, text).into());
+    }
+    let active_agent = change.get("active_agent_profile_id");
+    if let Some(id) = active_agent.and_then(Value::as_str)
+        && stored.agent_by_id(id).is_none()
+    {
+        return Err(agents::unknown(id).into());
     }
     if let Some(active) = change.get("active_profile") {
         let name = active.as_str().map(str::to_owned);
@@ -127,6 +134,9 @@ fn update(stored: &mut Stored, change: &Value) -> Answered {
             }
         }
         stored.active_profile = name;
+    }
+    if let Some(id) = active_agent {
+        stored.active_agent = id.as_str().map(str::to_owned);
     }
     merge(&mut stored.agent, &change["agent_settings_diff"]);
     merge(

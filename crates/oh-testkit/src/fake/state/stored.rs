@@ -1,4 +1,4 @@
-//! The settings, secrets and model profiles of a server.
+//! The settings, secrets, model profiles and agent profiles of a server.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +15,10 @@ pub(crate) struct Stored {
     pub(crate) secrets: BTreeMap<String, (String, Option<String>)>,
     pub(crate) profiles: BTreeMap<String, Value>,
     pub(crate) connections: Vec<Value>,
+    /// The agent profiles, by name.
+    pub(crate) agents: BTreeMap<String, Value>,
+    /// The id of the active agent profile.
+    pub(crate) active_agent: Option<String>,
 }
 
 impl Default for Stored {
@@ -31,6 +35,8 @@ impl Default for Stored {
             secrets: BTreeMap::new(),
             profiles: BTreeMap::new(),
             connections: Vec::new(),
+            agents: BTreeMap::new(),
+            active_agent: None,
         }
     }
 }
@@ -38,6 +44,11 @@ impl Default for Stored {
 impl Stored {
     pub(crate) fn profile(&self, name: &str) -> Option<&Value> {
         self.profiles.get(name)
+    }
+
+    /// Returns the agent profile with this id.
+    pub(crate) fn agent_by_id(&self, id: &str) -> Option<&Value> {
+        self.agents.values().find(|profile| profile["id"] == *id)
     }
 
     /// Returns whether a model has a key, or refers to a connection.
@@ -65,7 +76,7 @@ impl Stored {
             "conversation_settings": self.conversation,
             "llm_api_key_is_set": key.as_str().is_some_and(|key| !key.is_empty()),
             "active_profile": self.active_profile,
-            "active_agent_profile_id": null,
+            "active_agent_profile_id": self.active_agent,
             "active_meta_profile": null,
             "misc_settings": self.misc,
         })

@@ -422,7 +422,7 @@ impl World {
             "current_model_id": null,
             "available_models": [],
             "supports_runtime_model_switch": false,
-            "launched_agent_profile": null,
+            "launched_agent_profile": request["launched_agent_profile"],
             "client_tools": or("client_tools", json!([])),
             "tool_module_qualnames": or("tool_module_qualnames", json!({})),
             "runtime_info": null,

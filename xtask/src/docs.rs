@@ -25,6 +25,7 @@ const CRATES: &[(&str, &str)] = &[
     ("oh-workspace", "commands, files and git"),
     ("oh-conversation", "conversations"),
     ("oh-admin", "administration of a server"),
+    ("oh-control", "control of conversations"),
     ("oh-hooks", "hooks"),
     ("oh-protocol", "data and calls"),
     ("oh-testkit", "the test kit"),

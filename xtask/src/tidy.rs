@@ -29,6 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("oh-workspace", &["oh-protocol", "oh-transport"]),
     ("oh-conversation", &["oh-protocol", "oh-transport"]),
     ("oh-admin", &["oh-protocol", "oh-transport"]),
+    ("oh-control", &["oh-protocol", "oh-transport"]),
     ("oh-hooks", &["oh-protocol"]),
     ("oh-testkit", &["oh-protocol", "oh-transport"]),
     (
@@ -41,6 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "oh-workspace",
             "oh-conversation",
             "oh-admin",
+            "oh-control",
             "oh-hooks",
             "oh-testkit",
         ],

@@ -302,6 +302,11 @@ wrap!(Conversation, oh_conversation:
 wrap!(Admin, oh_admin:
     InvalidInput NotFound Conflict Validation Unsupported Unauthorized Forbidden RateLimited
     Server NotAnAgentServer Connect Proxy Tls Timeout Interrupted LoginExpired Status Decode);
+#[cfg(feature = "control")]
+wrap!(Control, oh_control:
+    InvalidInput Unauthorized Forbidden Gone Validation Unsupported Ambiguous AgentMismatch
+    PendingConfirmation Conflict RateLimited Server NotAnAgentServer Connect Proxy Tls Timeout
+    Interrupted Status Decode);
 #[cfg(feature = "hooks")]
 wrap!(Hooks, oh_hooks: Io NoSpace Decode InvalidInput Unsupported);
 wrap!(Protocol, oh_protocol: Decode Encode InvalidInput);
@@ -321,6 +326,8 @@ enum Inner {
     Conversation(oh_conversation::Error),
     #[cfg(feature = "admin")]
     Admin(oh_admin::Error),
+    #[cfg(feature = "control")]
+    Control(oh_control::Error),
     #[cfg(feature = "hooks")]
     Hooks(oh_hooks::Error),
     #[cfg(feature = "testkit")]
@@ -343,6 +350,8 @@ macro_rules! each {
             Inner::Conversation($error) => $value,
             #[cfg(feature = "admin")]
             Inner::Admin($error) => $value,
+            #[cfg(feature = "control")]
+            Inner::Control($error) => $value,
             #[cfg(feature = "hooks")]
             Inner::Hooks($error) => $value,
             #[cfg(feature = "testkit")]
@@ -449,6 +458,7 @@ mod tests {
             "workspace",
             "conversation",
             "admin",
+            "control",
             "hooks",
             "testkit",
         ] {

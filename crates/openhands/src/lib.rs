@@ -41,6 +41,7 @@
 //! | Clone repositories | [`workspace::CloneRepositories`] |
 //! | Configure a model | [`Llm`] |
 //! | Store models and keys on a server | [`admin::Admin`] |
+//! | Hand jobs to a server and leave | [`control::Control`] |
 //! | Configure an agent, its tools and MCP servers | [`Agent`], [`protocol::config`] |
 //! | Read MCP servers from a file, add skills | [`protocol::config::McpFile`], [`protocol::config::AgentContext`] |
 //! | Start a conversation, send, run | [`Conversation::builder`](conversation::Conversation::builder), [`concepts::runs`] |
@@ -86,6 +87,7 @@
 //! | `sandbox` | `docker` | start, watch and remove a server in a container |
 //! | [`workspace`] | `workspace` | commands, files and git on the server |
 //! | [`conversation`] | `conversation` | live events exactly once, mirrored state, run |
+//! | [`control`] | `control` | starts conversations and leaves: no events, no socket |
 //! | [`admin`] | `admin` | models, keys, settings, secrets and MCP servers of a server |
 //! | [`hooks`] | `hooks` | configure, check, write and watch hooks |
 //! | [`testkit`] | `testkit` | for tests: scripted model, fake server, fault injection |
@@ -100,6 +102,7 @@
         feature = "workspace",
         feature = "conversation",
         feature = "admin",
+        feature = "control",
         feature = "hooks",
         feature = "testkit"
     )),
@@ -116,6 +119,9 @@ pub use oh_transport as transport;
 #[cfg(feature = "admin")]
 #[doc(inline)]
 pub use oh_admin as admin;
+#[cfg(feature = "control")]
+#[doc(inline)]
+pub use oh_control as control;
 #[cfg(feature = "conversation")]
 #[doc(inline)]
 pub use oh_conversation as conversation;

@@ -51,7 +51,7 @@ pub(crate) fn run() -> Result {
     }
 }
 
-/// Returns the processor time of all ended children of this process. Only Linux tells it.
+/// Returns the processor time of all ended children of this process. Only Linux reports it.
 fn of_children() -> Option<Duration> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;

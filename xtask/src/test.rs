@@ -55,13 +55,13 @@ pub(crate) fn run(options: &Options) -> Result {
         true => vec![vec![vec![UNIT, DOCTESTS, EXAMPLE, BENCHES]]],
         false => vec![
             vec![vec![UNIT, DOCTESTS, EXAMPLE]],
-            // These wait for servers half of the time, so they run beside each other.
+            // These wait for servers half of the time, so they run at the same time.
             vec![vec![SHARING, OPERATIONS, BENCHES], alone],
         ],
     };
     let mut rows = Vec::new();
     let result = stages.iter().try_for_each(|lanes| {
-        let (times, result) = beside_each_other(lanes);
+        let (times, result) = at_the_same_time(lanes);
         rows.extend(times);
         result
     });
@@ -92,9 +92,9 @@ type Step<'a> = (&'static str, &'a (dyn Fn() -> Result + Sync));
 /// A finished step, its time, and whether it has passed.
 type Row = (&'static str, Duration, bool);
 
-/// Runs the steps of each lane one after the other, and the lanes beside each other. A lane ends
+/// Runs the steps of each lane one after the other, and all lanes at the same time. A lane ends
 /// with its first failure; the others go on.
-fn beside_each_other(lanes: &[Vec<Step<'_>>]) -> (Vec<Row>, Result) {
+fn at_the_same_time(lanes: &[Vec<Step<'_>>]) -> (Vec<Row>, Result) {
     let lane = |steps: &[Step<'_>]| {
         let mut rows = Vec::new();
         let result = steps.iter().try_for_each(|(name, step)| {

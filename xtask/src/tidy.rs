@@ -50,6 +50,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("oh-cli", &["openhands"]),
     ("xtask", &["oh-testkit"]),
     ("openhands-examples", &["openhands"]),
+    (
+        "queue-worker",
+        &["oh-protocol", "oh-transport", "oh-control"],
+    ),
     ("openhands-benches", &["openhands"]),
     ("openhands-tests", &["openhands"]),
     ("oh-test-features", &[]),

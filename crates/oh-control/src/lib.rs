@@ -1,7 +1,8 @@
 //! Control of conversations without following them: create, send, run, look, leave.
 //!
 //! ```no_run
-//! # async fn job(client: &oh_transport::Client, agent: oh_protocol::config::Agent, job: oh_protocol::ConversationId)
+//! # use oh_protocol::{ConversationId, config::Agent};
+//! # async fn job(client: &oh_transport::Client, agent: Agent, job: ConversationId)
 //! # -> oh_control::Result<()> {
 //! use oh_control::Control;
 //! use oh_protocol::config::StartConversation;
@@ -10,7 +11,9 @@
 //!
 //! // The first message is part of the request, and the id comes from the queue. However often a
 //! // worker takes the same job, there is one conversation, one message and one run.
-//! let start = StartConversation::new(agent, "/workspace").conversation_id(job).initial_message("Fix.");
+//! let start = StartConversation::new(agent, "/workspace")
+//!     .conversation_id(job)
+//!     .initial_message("Fix the build.");
 //! let created = control.create(start).await?;
 //! if !created.is_new {
 //!     println!("{job} was started before: {}", created.info.execution_status());

@@ -7,7 +7,7 @@ use openhands::{
     control::{Control, ErrorKind, RunStart},
     protocol::{
         ExecutionStatus,
-        config::{ConfirmationPolicy, Llm, StartConversation},
+        config::{Llm, StartConversation},
     },
     testkit::{Script, ScriptedModel},
 };
@@ -61,7 +61,7 @@ async fn conversations_are_started_and_left() {
     // What waits for approval is not executed.
     let script = Script::new().call("terminal", json!({ "command": "touch executed" }));
     let model = ScriptedModel::start(script).await.unwrap();
-    let asking = start(&server, &model).confirmation_policy(ConfirmationPolicy::AlwaysConfirm);
+    let asking = start(&server, &model).always_confirm();
     let asking = control.create(asking).await.unwrap().info.id();
     control.send(asking, "Work.").await.unwrap();
     assert_eq!(control.run(asking).await.unwrap(), RunStart::Started);

@@ -62,7 +62,7 @@ async fn a_run_in_progress_is_not_started_again() {
 }
 
 #[tokio::test]
-async fn a_run_that_could_execute_what_waits_is_not_sent() {
+async fn a_run_that_could_execute_a_waiting_action_is_not_sent() {
     let (server, control) = server().await;
     for (status, policy, action) in [
         ("waiting_for_confirmation", "NeverConfirm", false),
@@ -123,7 +123,7 @@ async fn a_run_with_a_lost_response_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn what_the_server_does_not_have_is_gone() {
+async fn a_conversation_that_the_server_does_not_have_is_gone() {
     let (_server, control) = server().await;
     let id = ConversationId::random();
     for error in [

@@ -309,7 +309,7 @@ wrap!(Control, oh_control:
     Interrupted Status Decode);
 #[cfg(feature = "hooks")]
 wrap!(Hooks, oh_hooks: Io NoSpace Decode InvalidInput Unsupported);
-wrap!(Protocol, oh_protocol: Decode Encode InvalidInput);
+wrap!(Protocol, oh_protocol: Decode Encode InvalidInput Unsupported);
 #[cfg(feature = "testkit")]
 wrap!(Testkit, oh_testkit: Bind PortTaken Unmet NotFound InvalidInput);
 

@@ -63,7 +63,11 @@ const LAYERS: &[(&str, &[&str])] = &[
 const CONFINED: &[(&str, &[(&str, &str)])] = &[
     (
         "hyper",
-        &[("oh-transport", "hyper"), ("oh-testkit", "http server")],
+        &[
+            ("oh-transport", "hyper"),
+            ("oh-sandbox", "connections with engines"),
+            ("oh-testkit", "http server"),
+        ],
     ),
     (
         "fastwebsockets",

@@ -15,8 +15,9 @@ pub enum ErrorKind {
     /// No container engine answers. Start Docker or Podman, or set `DOCKER_HOST`. The message lists
     /// the addresses that were tried.
     NoEngine,
-    /// Access to the engine's socket is denied. Add this user to the group of the socket (for
-    /// Docker, `docker`), or use a rootless engine.
+    /// Access to the engine is denied. For a socket, add this user to its group (for Docker,
+    /// `docker`), or use a rootless engine. For TLS and ssh, use a certificate or a key that the
+    /// engine's machine accepts.
     EngineDenied,
     /// The engine failed, for another reason. The message contains the engine's own message.
     Engine,

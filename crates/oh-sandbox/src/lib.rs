@@ -31,6 +31,7 @@
 //! # Features
 //!
 //! - `docker` (default): containers of Docker and Podman.
+//! - `tls`: engines that are reached by TLS.
 //! - `apptainer`: containers of Apptainer, which need neither root nor an engine.
 
 #![cfg_attr(
@@ -56,6 +57,7 @@ pub use apptainer::{builder::ApptainerServerBuilder, server::ApptainerServer};
 pub use docker::{
     attach::Attach,
     builder::DockerServerBuilder,
+    connect::Connect,
     engine::Engine,
     leftovers::{Leftover, OwnerState},
     progress::Progress,

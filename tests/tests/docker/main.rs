@@ -21,6 +21,8 @@ mod pool;
 mod restarts;
 mod runtime;
 mod soak;
+mod ssh;
 mod template;
+mod tls;
 mod tools;
 mod work;

@@ -32,16 +32,22 @@ impl Owner {
 
     /// Runs a test again, as an owner on the engine at this address.
     pub(crate) fn start_on(engine: &str, test: &str, role: &str) -> Self {
+        Self::start_with(&[("DOCKER_HOST", engine)], test, role)
+    }
+
+    /// Runs a test again, as an owner with these variables, and without `DOCKER_HOST` otherwise.
+    pub(crate) fn start_with(variables: &[(&str, &str)], test: &str, role: &str) -> Self {
         // A job in the background of a shell ignores SIGINT, and its children inherit that.
         let child = Command::new("env")
             .arg("--default-signal=INT")
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture", test])
-            .env("DOCKER_HOST", engine)
+            .env_remove("DOCKER_HOST")
+            .envs(variables.iter().copied())
             .env(ROLE, role)
             .env(RUN_VARIABLE, run())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::inherit())
             .spawn();
         Self(child.unwrap())
     }

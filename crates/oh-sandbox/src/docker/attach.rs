@@ -1,11 +1,6 @@
 //! Attaches to a server in a container that was kept.
 
-use std::{
-    future::IntoFuture,
-    net::{IpAddr, SocketAddr},
-    pin::Pin,
-    time::Duration,
-};
+use std::{future::IntoFuture, pin::Pin, time::Duration};
 
 use bollard::query_parameters::{InspectContainerOptions, StartContainerOptions};
 use oh_process::internal::LogHub;
@@ -14,7 +9,7 @@ use secrecy::SecretString;
 use crate::{
     DockerServer, Engine, Error, ErrorKind, Result,
     docker::{
-        address::reachable,
+        address::url_of_found,
         ended::ended_early,
         leftovers::{SERVER_PORT, WORKSPACE},
         ready, refused,
@@ -100,11 +95,8 @@ impl Attach {
         let mut followed = Followed::new(&engine, &id, &logs, now(), Output::All);
         let attaching = async {
             let published = ready::published(&engine, &id, &[port]).await?;
-            let host: IpAddr = [127, 0, 0, 1].into();
             let address = published.first().map(|(_, address)| *address);
-            // With the network of the machine, nothing is published.
-            let address = address.unwrap_or_else(|| SocketAddr::new(host, port));
-            let url = format!("http://{}", reachable(address));
+            let url = url_of_found(&engine, address, port)?;
             let info = ready::verified(&url, &self.key, self.deadline).await?;
             Ok((published, url, info))
         };

@@ -195,6 +195,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
+        self.engine.close_forwards(&self.id);
         if !self.owned || self.remover.remove_blocking() {
             return;
         }

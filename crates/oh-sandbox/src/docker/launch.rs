@@ -47,9 +47,9 @@ impl Prepared {
         settings.report.notify(Progress::Engine(engine.to_string()));
         let host = reachable_host(&engine, settings)?;
         let name = format!("openhands-{}", uuid::Uuid::new_v4().simple());
-        let (address, grace) = (engine.address.clone(), settings.grace);
+        let grace = settings.grace;
         let (remover, ()) = tokio::try_join!(
-            Remover::start(settings.keeper, address, name.clone(), grace),
+            Remover::start(settings.keeper, &engine, name.clone(), grace),
             async {
                 image::ensure(&engine, settings).await?;
                 volumes::check(&engine, settings).await

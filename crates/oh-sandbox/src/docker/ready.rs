@@ -48,10 +48,24 @@ pub(crate) async fn published(
         });
         parsed.next()
     };
-    let known = ports
-        .iter()
-        .filter_map(|port| Some((*port, address(*port)?)));
-    Ok(known.collect())
+    let mut known = Vec::new();
+    for port in ports {
+        if let Some(address) = address(*port) {
+            known.push((*port, forwarded(engine, container, address).await?));
+        }
+    }
+    Ok(known)
+}
+
+/// Returns the address on this machine of a port that the engine has published. Only ports on the
+/// loopback interface of a machine that is reached by ssh are forwarded.
+async fn forwarded(engine: &Engine, container: &str, address: SocketAddr) -> Result<SocketAddr> {
+    match &engine.forwards {
+        Some(forwards) if address.ip().is_loopback() => {
+            forwards.reach(container, address.port()).await
+        }
+        _ => Ok(address),
+    }
 }
 
 /// Returns a network that uses no proxy. Loads the certificates of the system.

@@ -1,5 +1,7 @@
 //! Finds the kind of an engine's refusal. Engines report most failures as a status and a sentence.
 
+use std::{error::Error as StdError, io};
+
 use bollard::errors::Error as Wire;
 
 use crate::{Error, ErrorKind};
@@ -7,6 +9,7 @@ use crate::{Error, ErrorKind};
 /// Parts of an engine's sentences, in lower case, and the kind that each means. The first match
 /// counts. Both Docker's and Podman's sentences are listed.
 const SENTENCES: &[(&str, ErrorKind)] = &[
+    ("http request to an https server", ErrorKind::Tls),
     ("no space left on device", ErrorKind::NoSpace),
     ("disk quota exceeded", ErrorKind::NoSpace),
     ("exec format error", ErrorKind::WrongPlatform),
@@ -98,6 +101,9 @@ pub(crate) fn is_done_already(error: &Wire) -> bool {
 /// Creates the error of a refusal. `doing` says what failed.
 pub(crate) fn error(doing: impl Into<String>, wire: Wire) -> Error {
     let doing = doing.into();
+    if let Some(reason) = reason(&wire) {
+        return Error::new(reason.kind(), doing).with_source(reason);
+    }
     match &wire {
         Wire::DockerResponseServerError {
             status_code,
@@ -116,9 +122,33 @@ pub(crate) fn error(doing: impl Into<String>, wire: Wire) -> Error {
     }
 }
 
+/// Returns the reason for a failed connection, if it is one of this crate or of TLS.
+pub(crate) fn reason(error: &(dyn StdError + 'static)) -> Option<Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // The source of an I/O error is that of the error inside.
+        let inside = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        let inside = inside.map(|inside| inside as &(dyn StdError + 'static));
+        for error in [Some(error), inside].into_iter().flatten() {
+            if let Some(ours) = error.downcast_ref::<Error>() {
+                return Some(ours.clone());
+            }
+            #[cfg(feature = "tls")]
+            if let Some(objection) = error.downcast_ref() {
+                return Some(crate::docker::tls::objection(objection));
+            }
+        }
+        next = error.source();
+    }
+    None
+}
+
 fn refusal(doing: &str, kind: ErrorKind, message: &str) -> Error {
     let message = message.trim().trim_end_matches('.');
     let remedy = match kind {
+        ErrorKind::Tls => "; set DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, or use `certificates`",
         ErrorKind::NoSpace => {
             "; free some space on the engine's device, for example with \
                                `docker system prune`"

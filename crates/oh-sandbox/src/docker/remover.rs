@@ -5,8 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use oh_process::internal::Keeper;
 use serde_json::json;
 
-use crate::{Error, ErrorKind, Result, docker::discover::Address};
+use crate::{Engine, Error, ErrorKind, Result, docker::discover::Address};
 
+/// Time limit for a connection of the keeper by ssh.
+const SSH: Duration = Duration::from_secs(30);
 const SCRIPT: &str = include_str!("remove.py");
 
 /// Removes a container that has this id or name. The keeper does nothing until a container is
@@ -16,6 +18,8 @@ pub(crate) struct Remover {
     /// Not set if the caller wants none.
     keeper: Option<Keeper>,
     address: Address,
+    /// The directory of the engine's forwarded ports, which is removed too.
+    place: Option<PathBuf>,
     name: String,
     grace: Duration,
 }
@@ -24,7 +28,7 @@ impl Remover {
     /// Starts a keeper, with the first interpreter of this machine that can run it.
     pub(crate) async fn start(
         wanted: bool,
-        address: Address,
+        engine: &Engine,
         name: String,
         grace: Duration,
     ) -> Result<Self> {
@@ -32,9 +36,11 @@ impl Remover {
             true => Some(start_keeper(", or call `without_keeper`").await?),
             false => None,
         };
+        let place = engine.forwards.as_ref();
         Ok(Self {
             keeper,
-            address,
+            address: engine.address.clone(),
+            place: place.map(|forwards| forwards.place().to_owned()),
             name,
             grace,
         })
@@ -74,6 +80,15 @@ impl Remover {
         let address = match &self.address {
             Address::Unix(path) => json!(path.to_string_lossy()),
             Address::Tcp(host, port) => json!([host, port]),
+            Address::Tls(host, port, directory) => {
+                json!({"host": host, "port": port, "certificates": directory.to_string_lossy()})
+            }
+            Address::Ssh(host) => {
+                let agent = std::env::var("SSH_AUTH_SOCK").unwrap_or_default();
+                let arguments = host.to_engine(SSH);
+                let place = self.place.as_ref().map(|path| path.to_string_lossy());
+                json!({"ssh": arguments, "agent": agent, "place": place.unwrap_or_default()})
+            }
         };
         let pending = if pending { "True" } else { "False" };
         let grace = self.grace.as_secs_f64().ceil();

@@ -8,6 +8,7 @@
 #![allow(missing_docs, reason = "a program, not an interface")]
 
 mod attach;
+mod docker;
 mod growth;
 mod layers;
 mod live;
@@ -39,6 +40,7 @@ fn main() -> Outcome {
             ["tail"] => tail::bench(smoke).await,
             ["returns"] => returns::bench(smoke).await,
             ["main-job"] => main_job::bench(smoke).await,
+            ["docker"] => docker::bench(smoke).await,
             ["layers"] => layers::bench(smoke).await,
             ["growth"] => growth::bench(smoke).await,
             other => Err(format!("no benchmark `{}`", other.join(" ")).into()),

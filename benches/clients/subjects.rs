@@ -12,7 +12,7 @@ use openhands_benches::{Outcome, say, upgraded, wait_for};
 use serde_json::json;
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
-use crate::{main_job, tail::WANTED};
+use crate::{docker, main_job, tail::WANTED};
 
 /// Number of connections opened at the same time.
 const AT_ONCE: usize = 32;
@@ -32,6 +32,7 @@ pub(crate) async fn play(role: &str, arguments: &[&str]) -> Outcome {
         ("older", [url, id, count]) => older(url, id, count.parse()?).await,
         ("older-floor", [url, id, count]) => older_floor(url, id, count.parse()?).await,
         ("returns", [url, id]) => returns(url, id).await,
+        ("docker", [image]) => docker::play(image).await,
         ("main-job-floor", []) => main_job::floor().await,
         _ => Err(format!("no role `{role}` of so many arguments").into()),
     }

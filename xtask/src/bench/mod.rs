@@ -11,12 +11,19 @@ mod peers;
 mod promises;
 mod report;
 
-use std::{fs, process::Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 use clap::Args;
 use serde_json::Value;
 
-use crate::{Result, cargo};
+use crate::{
+    Result, cargo,
+    engine::{Engine, Kind},
+    image,
+};
 use peers::Peers;
 use promises::{BENCHMARKS, Benchmark};
 use report::{Report, Row};
@@ -80,6 +87,15 @@ fn write(report: &Report<'_>) -> Result {
     Ok(())
 }
 
+/// Passes a container engine with the image to a bench.
+fn containers(command: &mut Command) -> Result<Engine> {
+    let engine = Engine::start(Kind::Docker)?;
+    image::ensure(&mut || engine.command(), false)?;
+    command.env("DOCKER_HOST", engine.address());
+    command.env("OPENHANDS_BENCH_IMAGE", image::tag()?);
+    Ok(engine)
+}
+
 /// Checks that every benchmark still runs. Without a server, runs only those that need none.
 pub(crate) fn smoke(server: bool) -> Result {
     let peers = match server {
@@ -120,6 +136,11 @@ fn measure(bench: &Benchmark, smoke: bool, peers: &Peers) -> Result<Vec<Row>> {
     if bench.name == "main-job" {
         command.env("OPENHANDS_MAIN_JOB", peers::main_job(smoke)?);
     }
+    // Ends after the bench, unless it ran before.
+    let _engine = match bench.name {
+        "docker" => Some(containers(&mut command)?),
+        _ => None,
+    };
     let output = peers
         .tell(&mut command)
         .stderr(Stdio::inherit())

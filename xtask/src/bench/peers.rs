@@ -12,12 +12,15 @@ use crate::{Result, cargo};
 
 const TYPESCRIPT: &str = "@openhands/typescript-client";
 const TYPESCRIPT_VERSION: &str = "1.39.0";
+const WORKSPACE: &str = "openhands-workspace";
 
 /// The available peers. A missing peer is not measured.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     python: Option<String>,
     typescript: Option<PathBuf>,
+    /// The directory with the Python client for servers in containers.
+    workspace: Option<PathBuf>,
 }
 
 impl Peers {
@@ -30,9 +33,17 @@ impl Peers {
                 "bench: the TypeScript client is not measured: node or the client is not installed",
             );
         }
+        let python = python()?;
+        let workspace = workspace(&python, smoke);
+        if workspace.is_none() {
+            cargo::say(&format!(
+                "bench: {WORKSPACE} is not measured: it is not installed"
+            ));
+        }
         Ok(Self {
-            python: Some(python()?),
+            python: Some(python),
             typescript,
+            workspace,
         })
     }
 
@@ -41,6 +52,7 @@ impl Peers {
         let places = [
             ("OPENHANDS_PYTHON", self.python.as_ref().map(PathBuf::from)),
             ("OPENHANDS_TYPESCRIPT", self.typescript.clone()),
+            ("OPENHANDS_WORKSPACE", self.workspace.clone()),
         ];
         for (name, place) in places {
             match place {
@@ -119,6 +131,40 @@ fn typescript(smoke: bool) -> Option<PathBuf> {
     status
         .is_ok_and(|status| status.success())
         .then_some(package)
+}
+
+/// Returns the directory with the Python client for servers in containers, which is installed below
+/// `target/` if it is missing: without what it depends on, which the environment has.
+fn workspace(python: &str, smoke: bool) -> Option<PathBuf> {
+    let version = "import importlib.metadata as m; print(m.version('openhands-sdk'))";
+    let version = first_line(python, &["-c", version])?;
+    let place = cargo::root()
+        .join("target/peers")
+        .join(format!("workspace-{version}"));
+    if place.join("openhands/workspace").exists() {
+        return Some(place);
+    }
+    if smoke {
+        return None;
+    }
+    let installed = Command::new("python3")
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+        ])
+        .args(["--python-version", "3.13", "--target"])
+        .arg(&place)
+        .arg(format!("{WORKSPACE}=={version}"))
+        .stdout(Stdio::null())
+        .status();
+    installed
+        .is_ok_and(|status| status.success())
+        .then_some(place)
 }
 
 /// Builds the example of the main job and returns its program.

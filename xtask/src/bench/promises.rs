@@ -217,6 +217,18 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         ..clients("main-job")
     },
     Benchmark {
+        about: "A server in a container: start, stop and memory, and the time that a template and \
+                a pool save.",
+        server: true,
+        promises: &[
+            at_most("server from a template", 1.0, "promised"),
+            at_most("server from a template", 0.4, "cold start"),
+            at_most("memory of a server from a template", 0.5, "cold start"),
+            at_most("server from a pool", 1.0, "promised"),
+        ],
+        ..clients("docker")
+    },
+    Benchmark {
         about: "A clean build of each layer: time, crates, size of a stripped binary.",
         ..clients("layers")
     },

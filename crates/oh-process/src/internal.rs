@@ -16,6 +16,7 @@ use crate::{
 };
 
 pub use crate::start::activation::Activation;
+pub use crate::start::options::{ServerOptions, check_key};
 
 /// An authenticated route that is cheap and exists in every version.
 pub const GUARDED: &str = probe::GUARDED;

@@ -48,6 +48,8 @@ mod apptainer;
 mod docker;
 mod error;
 #[cfg(feature = "docker")]
+mod options;
+#[cfg(feature = "docker")]
 mod running;
 mod sandbox;
 

@@ -13,7 +13,9 @@ async fn servers_of_a_template_start_fast_with_their_own_keys_variables_and_port
     let tag = "template";
     let begun = Instant::now();
     let template = DockerTemplate::start(2, builder(tag)).await.unwrap();
-    println!("template after {:?}", begun.elapsed());
+    // As long as a cold start.
+    let cold = begun.elapsed();
+    println!("template after {cold:?}");
     assert_eq!(containers(tag), [template.id()]);
     let begun = Instant::now();
     let fork = template.server().env("PROJECT", "value-of-one");
@@ -26,8 +28,7 @@ async fn servers_of_a_template_start_fast_with_their_own_keys_variables_and_port
     let begun = Instant::now();
     let two = template.server().workspace_dir("/tmp").await.unwrap();
     println!("second server after {:?}", begun.elapsed());
-    // A cold start needs 10 s or more.
-    assert!(begun.elapsed() < Duration::from_secs(8));
+    assert!(begun.elapsed() < cold / 2);
     println!("{}", docker(&["stats", "--no-stream", template.id()]));
 
     let shown = one.execute("echo $PROJECT; id -u").await.unwrap();

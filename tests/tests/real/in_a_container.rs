@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use openhands::sandbox::DockerServer;
+use openhands::{protocol::calls::bash::ClearEvents, sandbox::DockerServer};
 use openhands_tests::containers::{Shared, shared};
 
 use super::{
@@ -48,6 +48,9 @@ async fn a_server_in_a_container_does_the_main_job_as_the_fake_one_does() {
 async fn soak_scenarios_agree_in_a_container() {
     agree(&RUNS).await;
     agree(&APPROVALS).await;
+    // These scenarios begin with a server that has executed no command.
+    let clear = ClearEvents::default();
+    shared().server.client().call(&clear).await.unwrap();
     agree(&REST).await;
 }
 

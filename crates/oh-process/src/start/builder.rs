@@ -5,8 +5,8 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use secrecy::SecretString;
 
 use crate::{
-    Environment, LocalServer, LogLevel, Progress, Provisioner, RestartPolicy, Result,
-    TemplateServer, TemplateServerBuilder, Webhook,
+    Environment, LocalServer, Progress, Provisioner, RestartPolicy, Result, TemplateServer,
+    TemplateServerBuilder, Webhook,
     provision::Report,
     start::{
         containers::ConversationContainers,
@@ -127,20 +127,14 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Adds a session key that the server accepts. [`LocalServer::client`] uses the first one.
-    /// Default: a random key. At least 16 characters.
-    pub fn session_api_key(mut self, key: impl Into<SecretString>) -> Self {
-        self.settings.keys.push(key.into());
-        self
-    }
-
-    /// Sets the key that encrypts the data that the server stores. Default: a random key. With
-    /// [`state_dir`](Self::state_dir), the default key is kept in that directory, where an agent of
-    /// the same user can read it.
-    pub fn secret_key(mut self, key: impl Into<SecretString>) -> Self {
-        self.settings.secret_key = Some(key.into());
-        self
-    }
+    crate::server_setters!(
+        settings.server;
+        /// With [`state_dir`](Self::state_dir), the default key is kept in that directory, where an
+        /// agent of the same user can read it.
+        secret_key;
+        /// Sets how long the server may take to become ready. Default 180 s; 10 to 16 s are usual.
+        ready_within
+    );
 
     /// Adds a former [`secret_key`](Self::secret_key), so that data encrypted with it can be
     /// decrypted.
@@ -206,12 +200,6 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Sets the server's log level. Default [`LogLevel::Info`].
-    pub fn log_level(mut self, level: LogLevel) -> Self {
-        self.settings.log_level = level;
-        self
-    }
-
     /// Adds a webhook that the server posts events to.
     pub fn webhook(mut self, webhook: Webhook) -> Self {
         self.settings.webhooks.push(webhook);
@@ -238,12 +226,6 @@ impl LocalServerBuilder {
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput).
     pub fn conversation_containers(mut self, containers: ConversationContainers) -> Self {
         self.settings.containers = Some(containers);
-        self
-    }
-
-    /// Sets how long the server may take to become ready. Default 180 s; 10 to 16 s are usual.
-    pub fn ready_within(mut self, deadline: Duration) -> Self {
-        self.settings.deadline = deadline;
         self
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod adapted;
 pub(crate) mod containers;
 pub(crate) mod launch;
 pub(crate) mod listener;
+pub(crate) mod options;
 pub(crate) mod plan;
 pub(crate) mod probe;
 pub(crate) mod settings;

@@ -114,11 +114,11 @@ impl Plan {
             outside.map_or(Ok(()), |path| keeper.remove_at_end(path))
         })?;
         keep(&settings, &keeper, state.root()).map_err(unkept)?;
-        let secret_key = match &settings.secret_key {
+        let secret_key = match &settings.server.secret_key {
             Some(key) => key.clone(),
             None => state.secret_key()?,
         };
-        let keys = match settings.keys.as_slice() {
+        let keys = match settings.server.keys.as_slice() {
             [] => vec![random_key().into()],
             keys => keys.to_vec(),
         };
@@ -299,7 +299,7 @@ impl Plan {
             }
             Ok::<_, Error>((client, info))
         };
-        let deadline = self.settings.deadline;
+        let deadline = self.settings.server.deadline;
         let failed = tokio::select! {
             // Check for an end first: another process may answer on the port of the dead server.
             biased;

@@ -12,10 +12,11 @@ use std::{
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
-    Environment, Error, ErrorKind, LogLevel, Provisioner, RestartPolicy, Result,
+    Environment, Error, ErrorKind, Provisioner, RestartPolicy, Result,
     provision::Report,
     start::{
         containers::ConversationContainers,
+        options::{ServerOptions, check_key},
         state::Place,
         variables::{Variables, module_directories},
     },
@@ -46,16 +47,13 @@ pub(crate) struct Settings {
     pub(crate) port: u16,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) workspace_dir: Option<PathBuf>,
-    pub(crate) keys: Vec<SecretString>,
-    pub(crate) secret_key: Option<SecretString>,
+    pub(crate) server: ServerOptions,
     pub(crate) previous_secret_keys: Vec<SecretString>,
     pub(crate) variables: Variables,
     pub(crate) import_modules: Vec<String>,
     pub(crate) python_path: Vec<PathBuf>,
-    pub(crate) log_level: LogLevel,
     pub(crate) webhooks: Vec<Webhook>,
     pub(crate) deferred_init: bool,
-    pub(crate) deadline: Duration,
     pub(crate) orphan_grace: Option<Duration>,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) restart: RestartPolicy,
@@ -79,16 +77,13 @@ impl Default for Settings {
             port: 0,
             state_dir: None,
             workspace_dir: None,
-            keys: Vec::new(),
-            secret_key: None,
+            server: ServerOptions::default(),
             previous_secret_keys: Vec::new(),
             variables: Variables::default(),
             import_modules: Vec::new(),
             python_path: Vec::new(),
-            log_level: LogLevel::Info,
             webhooks: Vec::new(),
             deferred_init: false,
-            deadline: Duration::from_secs(180),
             orphan_grace: None,
             arguments: Vec::new(),
             restart: RestartPolicy::never(),
@@ -154,7 +149,7 @@ impl Settings {
             ("TMPDIR".into(), state.scratch().into()),
             ("TZ".into(), "UTC".into()),
             ("LOG_JSON".into(), "true".into()),
-            ("LOG_LEVEL".into(), self.log_level.as_str().into()),
+            ("LOG_LEVEL".into(), self.server.log_level.as_str().into()),
             ("OPENHANDS_SUPPRESS_BANNER".into(), "1".into()),
             // The price list is part of the package; fetching it would delay every start.
             ("LITELLM_LOCAL_MODEL_COST_MAP".into(), "True".into()),
@@ -200,16 +195,9 @@ impl Settings {
             }
         }
         module_directories(&self.python_path)?;
-        let printable = |key: &str| key.bytes().all(|byte| byte.is_ascii_graphic());
-        let keys = self.keys.iter().chain(&self.secret_key);
+        let keys = self.server.keys.iter().chain(&self.server.secret_key);
         for key in keys.chain(&self.previous_secret_keys) {
-            let key = key.expose_secret();
-            if key.chars().all(|c| c == '*') {
-                return invalid("a key is masked (`****`): pass the real key".to_owned());
-            }
-            if key.len() < 16 || !printable(key) {
-                return invalid("a key must be at least 16 visible ASCII characters".to_owned());
-            }
+            check_key(key).or_else(|why| invalid(why.to_owned()))?;
         }
         for argument in &self.arguments {
             let text = argument.to_string_lossy();
@@ -335,6 +323,13 @@ pub(crate) fn config_file(root: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
+    fn with_key(key: &str) -> ServerOptions {
+        ServerOptions {
+            keys: vec![key.into()],
+            ..ServerOptions::default()
+        }
+    }
+
     #[test]
     fn a_public_host_needs_an_explicit_permission() {
         let settings = |host: &str| Settings {
@@ -391,7 +386,7 @@ mod tests {
             "sesame-sesame-sesame\n",
         ] {
             let settings = Settings {
-                keys: vec![key.into()],
+                server: with_key(key),
                 ..Settings::default()
             };
             let error = settings.check().expect_err(key);
@@ -399,7 +394,7 @@ mod tests {
             assert!(!error.to_string().contains("sesame"));
         }
         let fair = Settings {
-            keys: vec!["0123456789abcdef".into()],
+            server: with_key("0123456789abcdef"),
             ..Settings::default()
         };
         fair.check().expect("a fair key");

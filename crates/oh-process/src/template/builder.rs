@@ -6,6 +6,7 @@ use crate::{
     Environment, LogLevel, Progress, Provisioner, Result, TemplateServer,
     provision::Report,
     start::{
+        options::ServerOptions,
         settings::{Settings, Source},
         variables::Value,
     },
@@ -48,8 +49,11 @@ impl TemplateServerBuilder {
         Self {
             settings: Settings {
                 source: settings.source.clone(),
-                log_level: settings.log_level,
-                deadline: settings.deadline,
+                server: ServerOptions {
+                    log_level: settings.server.log_level,
+                    deadline: settings.server.deadline,
+                    ..ServerOptions::default()
+                },
                 report: settings.report.clone(),
                 ..Settings::default()
             },
@@ -79,7 +83,7 @@ impl TemplateServerBuilder {
     /// Sets the log level of the servers. Default [`LogLevel::Info`]. A server with another level
     /// is started cold.
     pub fn log_level(mut self, level: LogLevel) -> Self {
-        self.settings.log_level = level;
+        self.settings.server.log_level = level;
         self
     }
 
@@ -94,7 +98,7 @@ impl TemplateServerBuilder {
 
     /// Sets how long the imports may take. Default 180 s; 8 to 14 s are usual.
     pub fn ready_within(mut self, deadline: Duration) -> Self {
-        self.settings.deadline = deadline;
+        self.settings.server.deadline = deadline;
         self
     }
 

@@ -141,12 +141,16 @@ impl Process {
         let mut stream = BufReader::new(UnixStream::from_std(ours).map_err(failed)?);
         process.brief(&root).map_err(failed)?;
         let mut line = Vec::new();
-        let answered = timeout(settings.deadline, stream.read_until(b'\n', &mut line)).await;
+        let answered = timeout(
+            settings.server.deadline,
+            stream.read_until(b'\n', &mut line),
+        )
+        .await;
         let answer = match answered {
             Ok(Ok(1..)) => serde_json::from_slice::<Answer>(&line).ok(),
             Ok(_) => None,
             Err(_) => {
-                let seconds = settings.deadline.as_secs_f32();
+                let seconds = settings.server.deadline.as_secs_f32();
                 let message = format!("the template was not ready within {seconds} s");
                 return Err(Error::new(ErrorKind::NotReady, message)
                     .with_log_tail(logs.tail())

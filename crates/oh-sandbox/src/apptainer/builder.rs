@@ -1,12 +1,13 @@
 //! The builder for a server in a container of Apptainer.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use secrecy::SecretString;
 
 use crate::{
     ApptainerServer, Result,
     apptainer::command::{Image, Settings},
+    options::option_setters,
 };
 
 /// Configures and starts an [`ApptainerServer`].
@@ -106,43 +107,12 @@ impl ApptainerServerBuilder {
         self
     }
 
-    /// Sets an environment variable of the server and of the agent's shell. The container gets
-    /// no other variable of this machine.
-    pub fn env(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
-        self.settings.variables.push((name.into(), value.into()));
-        self
-    }
-
-    /// Passes on a variable of this process, if it is set.
-    pub fn forward_env(mut self, name: impl Into<String>) -> Self {
-        self.settings.forwarded.push(name.into());
-        self
-    }
-
-    /// Adds a session key that the server accepts. [`ApptainerServer::client`] uses the first one.
-    /// Default: a random key. At least 16 characters.
-    pub fn session_api_key(mut self, key: impl Into<SecretString>) -> Self {
-        self.settings.keys.push(key.into());
-        self
-    }
-
-    /// Sets the key that encrypts the data that the server stores. Default: a random key.
-    pub fn secret_key(mut self, key: impl Into<SecretString>) -> Self {
-        self.settings.secret_key = Some(key.into());
-        self
-    }
-
-    /// Adds an argument for the server.
-    pub fn arg(mut self, argument: impl Into<String>) -> Self {
-        self.settings.arguments.push(argument.into());
-        self
-    }
-
-    /// Sets how long the server may take to become ready. Default 180 s.
-    pub fn ready_within(mut self, deadline: Duration) -> Self {
-        self.settings.deadline = deadline;
-        self
-    }
+    option_setters!(
+        /// The container gets no other variable of this machine.
+        env;
+        /// Sets how long the server may take to become ready. Default 180 s.
+        ready_within
+    );
 
     /// Starts the container, and waits until its server is ready and verified.
     ///

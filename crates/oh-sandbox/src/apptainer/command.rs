@@ -3,12 +3,11 @@
 use std::{
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
-use crate::{Error, ErrorKind, Result, docker::settings::default_image};
+use crate::{Error, ErrorKind, Result, docker::settings::default_image, options::Options};
 
 /// Where the directory with the server's configuration is in the container.
 pub(crate) const CONFIG: &str = "/openhands-rs";
@@ -39,12 +38,7 @@ pub(crate) struct Settings {
     pub(crate) compat: bool,
     pub(crate) disabled: Vec<String>,
     pub(crate) gpus: bool,
-    pub(crate) variables: Vec<(String, SecretString)>,
-    pub(crate) forwarded: Vec<String>,
-    pub(crate) keys: Vec<SecretString>,
-    pub(crate) secret_key: Option<SecretString>,
-    pub(crate) arguments: Vec<String>,
-    pub(crate) deadline: Duration,
+    pub(crate) options: Options,
 }
 
 impl Default for Settings {
@@ -59,12 +53,7 @@ impl Default for Settings {
             compat: true,
             disabled: ["hostfs", "bind-paths"].map(str::to_owned).into(),
             gpus: false,
-            variables: Vec::new(),
-            forwarded: Vec::new(),
-            keys: Vec::new(),
-            secret_key: None,
-            arguments: Vec::new(),
-            deadline: Duration::from_secs(180),
+            options: Options::default(),
         }
     }
 }
@@ -97,40 +86,13 @@ impl Settings {
                 return Err(Error::new(ErrorKind::NoVolume, message));
             }
         }
-        let names = self.variables.iter().map(|(name, _)| name);
-        for name in names.chain(&self.forwarded) {
+        self.options.check()?;
+        let names = self.options.variables.iter().map(|(name, _)| name);
+        for name in names.chain(&self.options.forwarded) {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            if name.is_empty() || name.starts_with(char::is_numeric) || !name.chars().all(plain) {
+            if name.starts_with(char::is_numeric) || !name.chars().all(plain) {
                 return invalid(format!("{name:?} is not a valid environment variable name"));
             }
-            if ["OH_SESSION_API_KEYS", "SESSION_API_KEY", "OH_SECRET_KEY"]
-                .iter()
-                .any(|key| name.starts_with(key))
-            {
-                return invalid(format!(
-                    "{name} must not be set: the agent could read the key; use session_api_key or \
-                     secret_key"
-                ));
-            }
-        }
-        if let Some((name, _)) = self
-            .variables
-            .iter()
-            .find(|(_, value)| value.expose_secret().contains('\0'))
-        {
-            return invalid(format!("the value of {name} contains a NUL byte"));
-        }
-        for key in self.keys.iter().chain(&self.secret_key) {
-            let key = key.expose_secret();
-            if key.chars().all(|c| c == '*') {
-                return invalid("a key is masked (`****`): pass the real key".to_owned());
-            }
-            if key.len() < 16 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return invalid("a key must be at least 16 visible ASCII characters".to_owned());
-            }
-        }
-        if self.deadline.is_zero() {
-            return invalid("ready_within must be above 0".to_owned());
         }
         Ok(())
     }
@@ -179,7 +141,7 @@ impl Settings {
             option("--bind", own.into());
         }
         command.push(image.into());
-        command.extend(self.arguments.iter().map(OsString::from));
+        command.extend(self.options.arguments.iter().map(OsString::from));
         command.extend(["--host", "127.0.0.1", "--port"].map(OsString::from));
         command.push(port.to_string().into());
         command
@@ -196,24 +158,20 @@ impl Settings {
             PASSED.iter().any(|prefix| name.starts_with(prefix))
         };
         let parent: Vec<_> = parent.collect();
-        let mut given: Vec<(String, OsString)> = [
-            (
-                "OPENHANDS_AGENT_SERVER_CONFIG_PATH",
-                format!("{CONFIG}/{FILE}"),
-            ),
-            ("LOG_JSON", "true".to_owned()),
-            ("OPENHANDS_SUPPRESS_BANNER", "1".to_owned()),
-            ("LANG", "C.UTF-8".to_owned()),
-            ("LC_ALL", "C.UTF-8".to_owned()),
-            ("OH_ENABLE_VSCODE", "false".to_owned()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .into();
-        for name in &self.forwarded {
+        let ours = self
+            .options
+            .usual_variables(&format!("{CONFIG}/{FILE}"), WORKSPACE);
+        let locale = ["LANG", "LC_ALL"].map(|name| (name, "C.UTF-8".to_owned()));
+        let mut given: Vec<(String, OsString)> = ours
+            .into_iter()
+            .chain(locale)
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
+        for name in &self.options.forwarded {
             let value = parent.iter().find(|(known, _)| known == name.as_str());
             given.extend(value.map(|(_, value)| (name.clone(), value.clone())));
         }
-        let own = self.variables.iter();
+        let own = self.options.variables.iter();
         given.extend(own.map(|(name, value)| (name.clone(), value.expose_secret().into())));
         let mut environment: Vec<_> = parent
             .into_iter()
@@ -233,6 +191,8 @@ pub(crate) const FILE: &str = "server.json";
 
 #[cfg(test)]
 mod tests {
+    use oh_process::LogLevel;
+
     use super::*;
 
     fn line(settings: &Settings, extra: &str) -> String {
@@ -249,18 +209,18 @@ mod tests {
             "/bin/apptainer run --cleanenv --fakeroot --compat --no-mount hostfs --no-mount \
              bind-paths --bind /private:/openhands-rs:ro /i.sif --host 127.0.0.1 --port 7"
         );
-        let settings = Settings {
+        let mut settings = Settings {
             fakeroot: false,
             compat: false,
             gpus: true,
             disabled: Vec::new(),
             workspace: Some("/work".into()),
             binds: vec!["/data:/data:ro".to_owned()],
-            variables: vec![("TOKEN".to_owned(), "canary".into())],
-            keys: vec!["canary-canary-canary".into()],
-            arguments: vec!["--import-modules=tools".to_owned()],
             ..Settings::default()
         };
+        settings.options.variables = vec![("TOKEN".to_owned(), "canary".into())];
+        settings.options.server.keys = vec!["canary-canary-canary".into()];
+        settings.options.arguments = vec!["--import-modules=tools".to_owned()];
         assert_eq!(
             line(&settings, " /a:/b , ,/c"),
             "/bin/apptainer run --cleanenv --nv --bind /private:/openhands-rs:ro --bind \
@@ -272,11 +232,10 @@ mod tests {
 
     #[test]
     fn the_container_gets_only_chosen_variables() {
-        let settings = Settings {
-            variables: vec![("A".to_owned(), "own".into())],
-            forwarded: vec!["B".to_owned(), "MISSING".to_owned()],
-            ..Settings::default()
-        };
+        let mut settings = Settings::default();
+        settings.options.variables = vec![("A".to_owned(), "own".into())];
+        settings.options.forwarded = vec!["B".to_owned(), "MISSING".to_owned()];
+        settings.options.server.log_level = LogLevel::Debug;
         let parent = [("PATH", "/bin"), ("B", "theirs"), ("APPTAINERENV_C", "x")];
         let parent = parent.map(|(name, value)| (name.into(), value.into()));
         let built = settings.environment(parent.into_iter());
@@ -291,65 +250,33 @@ mod tests {
         assert_eq!(value("APPTAINERENV_MISSING"), None);
         let config = value("APPTAINERENV_OPENHANDS_AGENT_SERVER_CONFIG_PATH");
         assert_eq!(config.as_deref(), Some("/openhands-rs/server.json"));
+        for (name, expected) in [
+            ("APPTAINERENV_LOG_LEVEL", "DEBUG"),
+            ("APPTAINERENV_OH_WORKSPACE_PATH", "/workspace"),
+            ("APPTAINERENV_LITELLM_LOCAL_MODEL_COST_MAP", "True"),
+        ] {
+            assert_eq!(value(name).as_deref(), Some(expected), "{name}");
+        }
     }
 
     #[test]
     fn invalid_settings_are_rejected() {
-        let new = Settings::default;
-        for (kind, settings) in [
-            (
-                ErrorKind::InvalidInput,
-                Settings {
-                    image: Image::Registry("-x".into()),
-                    ..new()
-                },
-            ),
-            (
-                ErrorKind::InvalidInput,
-                Settings {
-                    binds: vec!["/a,/b".into()],
-                    ..new()
-                },
-            ),
-            (
-                ErrorKind::InvalidInput,
-                Settings {
-                    workspace: Some("/a:b".into()),
-                    ..new()
-                },
-            ),
-            (
-                ErrorKind::NoVolume,
-                Settings {
-                    workspace: Some("/nowhere".into()),
-                    ..new()
-                },
-            ),
-            (
-                ErrorKind::InvalidInput,
-                Settings {
-                    keys: vec!["short".into()],
-                    ..new()
-                },
-            ),
-            (
-                ErrorKind::InvalidInput,
-                Settings {
-                    forwarded: vec!["SESSION_API_KEY".into()],
-                    ..new()
-                },
-            ),
-            (
-                ErrorKind::InvalidInput,
-                Settings {
-                    deadline: Duration::ZERO,
-                    ..new()
-                },
-            ),
-        ] {
+        let rejects = |kind, change: &dyn Fn(&mut Settings)| {
+            let mut settings = Settings::default();
+            change(&mut settings);
             let error = settings.check().unwrap_err();
             assert_eq!(error.kind(), kind, "{error}");
-        }
-        new().check().unwrap();
+        };
+        let invalid = |change: &dyn Fn(&mut Settings)| rejects(ErrorKind::InvalidInput, change);
+        invalid(&|s| s.image = Image::Registry("-x".into()));
+        invalid(&|s| s.binds = vec!["/a,/b".into()]);
+        invalid(&|s| s.workspace = Some("/a:b".into()));
+        rejects(ErrorKind::NoVolume, &|s| {
+            s.workspace = Some("/nowhere".into());
+        });
+        invalid(&|s| s.options.server.keys = vec!["short".into()]);
+        invalid(&|s| s.options.forwarded = vec!["SESSION_API_KEY".into()]);
+        invalid(&|s| s.options.forwarded = vec!["A-B".into()]);
+        Settings::default().check().unwrap();
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use oh_process::internal::{self, Keeper, LogHub};
+use oh_process::internal::{Keeper, LogHub};
 use oh_protocol::calls::server::ServerInfo;
 use oh_transport::Client;
 use secrecy::SecretString;
@@ -68,31 +68,17 @@ impl ApptainerServer {
         settings.check()?;
         let executable = find(&settings.executable)?;
         let keeper = Owned(start_keeper("").await?);
-        let keys = match settings.keys.as_slice() {
-            [] => vec![internal::random_key()],
-            keys => keys.to_vec(),
-        };
-        let key = keys.first().cloned().unwrap_or_else(internal::random_key);
-        let own = settings.secret_key.clone();
-        let secret_key = own.unwrap_or_else(internal::random_key);
-        let mut secrets = keys.clone();
-        secrets.push(secret_key.clone());
-        secrets.extend(settings.variables.iter().map(|(_, value)| value.clone()));
-        let forwarded = settings
-            .forwarded
-            .iter()
-            .filter_map(|name| env::var(name).ok());
-        secrets.extend(forwarded.map(SecretString::from));
-        let logs = LogHub::new(secrets);
+        let keys = settings.options.keys();
+        let logs = settings.options.log_hub(&keys);
         let image = image::ensure(&settings, &executable, &keeper.0, &logs).await?;
-        let place = Place::new(&keeper.0, &keys, &secret_key)?;
+        let place = Place::new(&keeper.0, &keys.session, &keys.secret)?;
         let start = Start {
             settings: &settings,
             executable: &executable,
             image: &image,
             place: &place,
             keeper: &keeper.0,
-            key: &key,
+            key: &keys.first,
             logs: &logs,
         };
         let mut attempt = 1;
@@ -107,7 +93,7 @@ impl ApptainerServer {
         let server = RunningServer::new(
             pid.to_string(),
             client,
-            key,
+            keys.first,
             info,
             logs,
             WORKSPACE.to_owned(),
@@ -202,7 +188,7 @@ impl Start<'_> {
                 let report = ended.unwrap_or_else(|_| ExitReport::of_container(None, false));
                 return Err(ended_early(&report).with_log_tail(self.logs.tail()));
             }
-            begun = ready::verified(&url, self.key, self.settings.deadline) => begun,
+            begun = ready::verified(&url, self.key, self.settings.options.server.deadline) => begun,
         };
         let client = begun.and_then(|info| {
             let network = ready::network()?;

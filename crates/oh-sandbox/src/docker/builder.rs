@@ -2,12 +2,12 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use oh_process::LogLevel;
 use secrecy::SecretString;
 
 use crate::{
     DockerServer, Engine, Progress, Pull, Result, Volume,
     docker::{progress::Report, settings::Settings},
+    options::option_setters,
 };
 
 /// Configures and starts a [`DockerServer`].
@@ -90,18 +90,13 @@ impl DockerServerBuilder {
         self
     }
 
-    /// Sets an environment variable of the server and of the agent's shell. Everyone who may
-    /// inspect the container can read the value. It is removed from logs of the server.
-    pub fn env(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
-        self.settings.variables.push((name.into(), value.into()));
-        self
-    }
-
-    /// Passes on a variable of this process, if it is set. No other variable is passed on.
-    pub fn forward_env(mut self, name: impl Into<String>) -> Self {
-        self.settings.forwarded.push(name.into());
-        self
-    }
+    option_setters!(
+        /// Everyone who may inspect the container can read the value.
+        env;
+        /// Sets how long the server may take to become ready, after the image was downloaded, also
+        /// in [`DockerServer::resume`]. Default 180 s; 10 to 25 s are usual.
+        ready_within
+    );
 
     /// Adds a directory, file or named volume that the container sees.
     pub fn volume(mut self, volume: Volume) -> Self {
@@ -202,38 +197,6 @@ impl DockerServerBuilder {
     /// Sets the directory of conversations that do not name one. Default `/workspace`.
     pub fn workspace_dir(mut self, path: impl Into<String>) -> Self {
         self.settings.workspace = path.into();
-        self
-    }
-
-    /// Adds a session key that the server accepts. [`DockerServer::client`] uses the first one.
-    /// Default: a random key. At least 16 characters.
-    pub fn session_api_key(mut self, key: impl Into<SecretString>) -> Self {
-        self.settings.keys.push(key.into());
-        self
-    }
-
-    /// Sets the key that encrypts the data that the server stores. Default: a random key.
-    pub fn secret_key(mut self, key: impl Into<SecretString>) -> Self {
-        self.settings.secret_key = Some(key.into());
-        self
-    }
-
-    /// Sets the server's log level. Default [`LogLevel::Info`].
-    pub fn log_level(mut self, level: LogLevel) -> Self {
-        self.settings.log_level = level;
-        self
-    }
-
-    /// Adds a command-line argument for the server.
-    pub fn arg(mut self, argument: impl Into<String>) -> Self {
-        self.settings.arguments.push(argument.into());
-        self
-    }
-
-    /// Sets how long the server may take to become ready, after the image was downloaded, also in
-    /// [`DockerServer::resume`]. Default 180 s; 10 to 25 s are usual.
-    pub fn ready_within(mut self, deadline: Duration) -> Self {
-        self.settings.deadline = deadline;
         self
     }
 

@@ -42,7 +42,7 @@ pub(crate) fn body(
         "--port".to_owned(),
         port.to_string(),
     ];
-    command.extend(settings.arguments.iter().cloned());
+    command.extend(settings.options.arguments.iter().cloned());
     ContainerCreateBody {
         image: Some(settings.image.clone()),
         cmd: Some(match settings.entrypoint {
@@ -62,22 +62,15 @@ pub(crate) fn body(
 
 /// Returns the variables. None of ours is secret.
 fn variables(settings: &Settings) -> Vec<String> {
-    let workspace = settings.workspace.as_str();
-    let ours = [
-        ("OPENHANDS_AGENT_SERVER_CONFIG_PATH", config::PATH),
-        ("OH_WORKSPACE_PATH", workspace),
-        ("LOG_JSON", "true"),
-        ("LOG_LEVEL", settings.log_level.as_str()),
-        ("OPENHANDS_SUPPRESS_BANNER", "1"),
-        // The price list is part of the package; fetching it would delay every start.
-        ("LITELLM_LOCAL_MODEL_COST_MAP", "True"),
-        ("OH_ENABLE_VSCODE", "false"),
-        ("OH_PRELOAD_TOOLS", "false"),
-    ];
-    let dormant = settings.dormant.then_some(("OH_DEFERRED_INIT", "true"));
+    let ours = settings
+        .options
+        .usual_variables(config::PATH, &settings.workspace);
+    let dormant = settings
+        .dormant
+        .then(|| ("OH_DEFERRED_INIT", "true".to_owned()));
     let ours = ours.into_iter().chain(dormant);
-    let ours = ours.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let chosen = settings.chosen_variables().into_iter();
+    let ours = ours.map(|(name, value)| (name.to_owned(), value));
+    let chosen = settings.options.chosen_variables().into_iter();
     let chosen = chosen.map(|(name, value)| (name, value.expose_secret().to_owned()));
     let mut all: Vec<(String, String)> = Vec::new();
     for (name, value) in ours.chain(chosen) {
@@ -198,11 +191,9 @@ mod tests {
 
     #[test]
     fn keys_are_in_no_part_of_the_description() {
-        let settings = Settings {
-            keys: vec!["canary-canary-session".into()],
-            secret_key: Some("canary-canary-secret".into()),
-            ..Settings::default()
-        };
+        let mut settings = Settings::default();
+        settings.options.server.keys = vec!["canary-canary-session".into()];
+        settings.options.server.secret_key = Some("canary-canary-secret".into());
         assert!(!json(&settings).to_string().contains("canary"));
     }
 
@@ -227,7 +218,7 @@ mod tests {
             ..Settings::default()
         };
         settings.dormant = true;
-        settings.variables = vec![("LOG_LEVEL".to_owned(), "DEBUG".into())];
+        settings.options.variables = vec![("LOG_LEVEL".to_owned(), "DEBUG".into())];
         let body = json(&settings);
         let host = &body["HostConfig"];
         assert_eq!(host["Memory"], 1 << 30);

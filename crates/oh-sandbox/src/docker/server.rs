@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use oh_process::internal::{self, Activation, LogHub};
+use oh_process::internal::{self, Activation};
 use oh_transport::Network;
 use secrecy::SecretString;
 use tokio::{sync::watch, task::JoinHandle};
@@ -75,35 +75,20 @@ running_server!(
 impl DockerServer {
     pub(crate) async fn start(settings: Settings) -> Result<Self> {
         let prepared = Prepared::new(&settings).await?;
-        let keys = match settings.keys.as_slice() {
-            [] => vec![internal::random_key()],
-            keys => keys.to_vec(),
-        };
-        let key = keys.first().cloned().unwrap_or_else(internal::random_key);
-        let secret_key = settings
-            .secret_key
-            .clone()
-            .unwrap_or_else(internal::random_key);
-        let mut secrets = keys.clone();
-        secrets.push(secret_key.clone());
-        secrets.extend(
-            settings
-                .chosen_variables()
-                .into_iter()
-                .map(|(_, value)| value),
-        );
-        let logs = LogHub::new(secrets);
+        let keys = settings.options.keys();
+        let logs = settings.options.log_hub(&keys);
         let port = match settings.shares_network() {
             true => free_port(settings.published_on)?,
             false => PORT,
         };
-        let files = config::archive(&keys, &secret_key)?;
+        let files = config::archive(&keys.session, &keys.secret)?;
         let Launched {
             engine,
             host,
             container,
             mut followed,
         } = prepared.start(&settings, port, files, &logs).await?;
+        let deadline = settings.options.server.deadline;
         let begin = async {
             let mut ports = settings.ports.clone();
             ports.push(port);
@@ -114,8 +99,8 @@ impl DockerServer {
                 (false, None) => return Err(no_port(&engine, &container.id).await),
             };
             let info = match settings.dormant {
-                true => ready::verified_dormant(&url, &secret_key, settings.deadline).await?,
-                false => ready::verified(&url, &key, settings.deadline).await?,
+                true => ready::verified_dormant(&url, &keys.secret, deadline).await?,
+                false => ready::verified(&url, &keys.first, deadline).await?,
             };
             Ok((published, url, info))
         };
@@ -135,17 +120,17 @@ impl DockerServer {
         }
         let id = container.id.clone();
         let network = ready::network()?;
-        let client = ready::client(&url, Some(&key), &network)?;
+        let client = ready::client(&url, Some(&keys.first), &network)?;
         let workspace = settings.workspace.clone();
         let parts = Parts {
             engine,
-            running: RunningServer::new(id, client, key, info, logs, workspace),
+            running: RunningServer::new(id, client, keys.first, info, logs, workspace),
             published,
-            deadline: settings.deadline,
+            deadline,
             image: settings.remove_image.then(|| settings.image.clone()),
             dormant: settings.dormant.then_some(Dormant {
-                init_key: secret_key,
-                keys,
+                init_key: keys.secret,
+                keys: keys.session,
                 port,
                 network: network.clone(),
             }),

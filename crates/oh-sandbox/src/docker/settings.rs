@@ -6,12 +6,10 @@ use std::{
     time::Duration,
 };
 
-use oh_process::LogLevel;
-use secrecy::{ExposeSecret, SecretString};
-
 use crate::{
     Engine, Error, ErrorKind, Result,
     docker::{leftovers::PREFIX, progress::Report},
+    options::Options,
 };
 
 /// Returns the image with the pinned server that its authors publish.
@@ -22,18 +20,6 @@ pub(crate) fn default_image() -> String {
 
 /// Port of the server in its container.
 pub(crate) const PORT: u16 = 8000;
-
-/// Variables that this crate sets or replaces, and the method to use instead.
-const RESERVED: &[(&str, &str)] = &[
-    (
-        "OPENHANDS_AGENT_SERVER_CONFIG_PATH",
-        "the methods of the builder",
-    ),
-    ("OH_SECRET_KEY", "secret_key"),
-    ("OH_DEFERRED_INIT", "a `WarmPool`"),
-    ("SESSION_API_KEY", "session_api_key"),
-    ("OH_SESSION_API_KEYS", "session_api_key"),
-];
 
 /// When to download the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -102,8 +88,7 @@ pub(crate) struct Settings {
     pub(crate) platform: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) variables: Vec<(String, SecretString)>,
-    pub(crate) forwarded: Vec<String>,
+    pub(crate) options: Options,
     pub(crate) volumes: Vec<Volume>,
     pub(crate) network: Option<String>,
     pub(crate) hosts: Vec<String>,
@@ -119,11 +104,6 @@ pub(crate) struct Settings {
     pub(crate) usual_capabilities: bool,
     pub(crate) new_privileges: bool,
     pub(crate) workspace: String,
-    pub(crate) keys: Vec<SecretString>,
-    pub(crate) secret_key: Option<SecretString>,
-    pub(crate) log_level: LogLevel,
-    pub(crate) arguments: Vec<String>,
-    pub(crate) deadline: Duration,
     pub(crate) grace: Duration,
     pub(crate) keep: bool,
     pub(crate) remove_image: bool,
@@ -145,8 +125,7 @@ impl Default for Settings {
             platform: None,
             name: None,
             labels: BTreeMap::new(),
-            variables: Vec::new(),
-            forwarded: Vec::new(),
+            options: Options::default(),
             volumes: Vec::new(),
             network: None,
             hosts: Vec::new(),
@@ -163,11 +142,6 @@ impl Default for Settings {
             usual_capabilities: false,
             new_privileges: false,
             workspace: "/workspace".to_owned(),
-            keys: Vec::new(),
-            secret_key: None,
-            log_level: LogLevel::Info,
-            arguments: Vec::new(),
-            deadline: Duration::from_secs(180),
             grace: Duration::ZERO,
             keep: false,
             remove_image: false,
@@ -202,13 +176,7 @@ impl Settings {
                 "label {label} is reserved: must not begin with {PREFIX}"
             ));
         }
-        let names = self.variables.iter().map(|(name, _)| name);
-        for name in names.chain(&self.forwarded) {
-            check_variable(name)?;
-        }
-        for (name, value) in &self.variables {
-            check_value(name, value)?;
-        }
+        self.options.check()?;
         let targets = self.volumes.iter().map(|volume| &volume.target);
         for path in targets.chain([&self.workspace]) {
             if !path.starts_with('/') {
@@ -238,16 +206,10 @@ impl Settings {
         {
             return invalid("the number of CPUs must be above 0".to_owned());
         }
-        if self.deadline.is_zero() {
-            return invalid("ready_within must be above 0".to_owned());
-        }
         if self.ports.contains(&0) || self.ports.contains(&PORT) {
             return invalid(format!(
                 "a port of the container must be above 0, and other than the server's ({PORT})"
             ));
-        }
-        for key in self.keys.iter().chain(&self.secret_key) {
-            check_key(key)?;
         }
         Ok(())
     }
@@ -255,52 +217,6 @@ impl Settings {
     /// Returns whether the container shares the network of the engine's machine.
     pub(crate) fn shares_network(&self) -> bool {
         self.network.as_deref() == Some("host")
-    }
-
-    /// Returns the variables of the container: those of the caller, and the forwarded ones that are
-    /// set in this process.
-    pub(crate) fn chosen_variables(&self) -> Vec<(String, SecretString)> {
-        let forwarded = self
-            .forwarded
-            .iter()
-            .filter_map(|name| Some((name.clone(), std::env::var(name).ok()?.into())));
-        forwarded.chain(self.variables.iter().cloned()).collect()
-    }
-}
-
-pub(crate) fn check_value(name: &str, value: &SecretString) -> Result<()> {
-    if !value.expose_secret().contains('\0') {
-        return Ok(());
-    }
-    let message = format!("the value of environment variable {name} contains a NUL byte");
-    Err(Error::new(ErrorKind::InvalidInput, message))
-}
-
-pub(crate) fn check_key(key: &SecretString) -> Result<()> {
-    let invalid = |message| Err(Error::new(ErrorKind::InvalidInput, message));
-    let key = key.expose_secret();
-    if key.chars().all(|c| c == '*') {
-        return invalid("a key is masked (`****`): pass the real key");
-    }
-    if key.len() < 16 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return invalid("a key must be at least 16 visible ASCII characters");
-    }
-    Ok(())
-}
-
-pub(crate) fn check_variable(name: &str) -> Result<()> {
-    let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
-    if name.is_empty() || name.contains(['=', '\0']) {
-        return invalid(format!(
-            "{name:?} is not a valid name of an environment variable"
-        ));
-    }
-    let reserved = |(prefix, _): &&(&str, &str)| name.starts_with(prefix);
-    match RESERVED.iter().find(reserved) {
-        Some((_, method)) => invalid(format!(
-            "environment variable {name} cannot be set here: use {method} instead"
-        )),
-        None => Ok(()),
     }
 }
 
@@ -333,25 +249,11 @@ mod tests {
         );
         rejects(|s| s.cpus = Some(f64::NAN), "CPUs");
         rejects(|s| s.ports = vec![8000], "port");
-        rejects(|s| s.deadline = Duration::ZERO, "ready_within");
-        rejects(|s| s.keys = vec!["short".into()], "16 visible");
-        rejects(|s| s.secret_key = Some("*".repeat(20).into()), "masked");
+        rejects(
+            |s| s.options.server.deadline = Duration::ZERO,
+            "ready_within",
+        );
         let label = |s: &mut Settings| s.labels.insert(format!("{PREFIX}owner"), String::new());
         rejects(|s| drop(label(s)), "reserved");
-    }
-
-    #[test]
-    fn keys_cannot_be_set_as_variables() {
-        for name in ["SESSION_API_KEY", "OH_SESSION_API_KEYS_0", "OH_SECRET_KEY"] {
-            let value = "canary-canary-canary";
-            let settings = Settings {
-                variables: vec![(name.to_owned(), value.into())],
-                ..Settings::default()
-            };
-            let error = settings.check().unwrap_err().to_string();
-            assert!(error.contains(name) && !error.contains(value), "{error}");
-            rejects(|s| s.forwarded = vec![name.to_owned()], name);
-        }
-        rejects(|s| s.forwarded = vec!["A=B".to_owned()], "valid name");
     }
 }

@@ -154,10 +154,11 @@ impl DockerTemplate {
 
 /// Rejects settings that a container of several servers cannot have.
 fn check(settings: &Settings) -> Result<()> {
+    let options = &settings.options;
     let of_one = [
-        ("session_api_key", !settings.keys.is_empty()),
-        ("secret_key", settings.secret_key.is_some()),
-        ("arg", !settings.arguments.is_empty()),
+        ("session_api_key", !options.server.keys.is_empty()),
+        ("secret_key", options.server.secret_key.is_some()),
+        ("arg", !options.arguments.is_empty()),
         ("keep", settings.keep),
         ("remove_image", settings.remove_image),
     ];
@@ -177,7 +178,7 @@ async fn start(servers: u16, mut settings: Settings) -> Result<DockerTemplate> {
     let prepared = Prepared::new(&settings).await?;
     let entrypoint = image::with_program(&prepared.engine, &settings.image, config::BROKER);
     settings.entrypoint = Some(entrypoint.await?);
-    let variables = settings.chosen_variables().into_iter();
+    let variables = settings.options.chosen_variables().into_iter();
     let secrets: Vec<SecretString> = variables.map(|(_, value)| value).collect();
     let logs = LogHub::new(secrets);
     let files = config::scripts()?;
@@ -188,7 +189,7 @@ async fn start(servers: u16, mut settings: Settings) -> Result<DockerTemplate> {
         container,
         mut followed,
     } = launched;
-    let deadline = settings.deadline;
+    let deadline = settings.options.server.deadline;
     let begin = async {
         let published = match settings.shares_network() {
             true => Vec::new(),

@@ -21,13 +21,13 @@ use crate::{
         config,
         ended::ended_early,
         ready,
-        settings::{check_key, check_value, check_variable},
         template::{
             container::{DockerTemplate, LONGEST},
             slots::Slot,
             wire::{Orders, Report},
         },
     },
+    options::{check_key, check_value, check_variable},
     running::{RunningServer, running_server},
 };
 
@@ -151,7 +151,7 @@ impl Fork {
             _slot: slot,
         };
         inner.link.orders().send(&order);
-        let deadline = inner.settings.deadline;
+        let deadline = inner.settings.options.server.deadline;
         let ready = async {
             match timeout(deadline, ready::verified(&url, &key, deadline)).await {
                 Ok(verified) => verified,

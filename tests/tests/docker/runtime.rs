@@ -13,7 +13,7 @@ use openhands::{
     testkit::{Script, ScriptedModel, Step},
     transport::Client,
 };
-use openhands_tests::containers::{docker, image};
+use openhands_tests::containers::{docker, eventually, image};
 use serde_json::json;
 
 use super::owners::{Owner, role};
@@ -41,6 +41,11 @@ fn containers(state: &Path) -> Vec<String> {
             .any(|mount| Path::new(mount).starts_with(state))
     };
     all.lines().filter(of_state).map(str::to_owned).collect()
+}
+
+/// Waits until the engine has removed the containers, which begins when they have stopped.
+fn removed(state: &Path) {
+    eventually("no container", || containers(state).is_empty());
 }
 
 /// Makes a scripted model, which listens on loopback, reachable for containers.
@@ -120,7 +125,7 @@ async fn a_conversation_lives_in_a_separate_container() {
     conversation.close().await.unwrap();
     runtime.release().await.unwrap();
     runtime.release().await.unwrap();
-    assert_eq!(containers(&state), [""; 0]);
+    removed(&state);
     let info = runtime.info().await.unwrap();
     assert_eq!(info.runtime_status, RuntimeStatus::Missing);
     assert!(info.can_resume);
@@ -143,7 +148,7 @@ async fn a_conversation_lives_in_a_separate_container() {
     model.verify().unwrap();
 
     conversation.delete().await.unwrap();
-    assert_eq!(containers(&state), [""; 0]);
+    removed(&state);
     let error = runtime.info().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Gone, "{error}");
     let report = server.shutdown(Duration::from_secs(10)).await.unwrap();

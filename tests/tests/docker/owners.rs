@@ -13,7 +13,7 @@ use openhands_tests::containers::{RUN_VARIABLE, eventually, output, run};
 
 use super::images::stand_in_image;
 
-const ROLE: &str = "OH_TEST_OWNER";
+pub(crate) const ROLE: &str = "OH_TEST_OWNER";
 
 /// Returns the role of this process, if it is an owner.
 pub(crate) fn role() -> Option<String> {

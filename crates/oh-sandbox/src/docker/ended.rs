@@ -43,7 +43,8 @@ pub(crate) fn explained(error: Error) -> Error {
     } else if says("exec format error") {
         (
             ErrorKind::WrongPlatform,
-            "the image is for another processor than the engine's; use another image",
+            "the image is for another processor than the engine's; use another image, or install \
+             an emulator on the engine's machine (`binfmt_misc`)",
         )
     } else if says("no module named openhands") || says("unrecognized option") {
         (

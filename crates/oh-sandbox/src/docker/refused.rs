@@ -34,6 +34,12 @@ const SENTENCES: &[(&str, ErrorKind)] = &[
     ("image not known", ErrorKind::NoImage),
     ("manifest unknown", ErrorKind::NoImage),
     ("pull access denied", ErrorKind::NoImage),
+    ("no basic auth credentials", ErrorKind::NoImage),
+    ("unauthorized: authentication required", ErrorKind::NoImage),
+    (
+        "requested access to the resource is denied",
+        ErrorKind::NoImage,
+    ),
     ("repository does not exist", ErrorKind::NoImage),
     ("no such container", ErrorKind::NotFound),
     ("no container with name or id", ErrorKind::NotFound),

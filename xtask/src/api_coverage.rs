@@ -14,7 +14,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{Result, cargo};
+use crate::{Result, api, cargo};
 
 use untyped::BY_ANY;
 
@@ -28,14 +28,20 @@ const METHODS: [&str; 2] = [
 ];
 
 /// The groups whose every operation must be reached by a public method.
-const REACHED: [&str; 7] = [
+const REACHED: [&str; 13] = [
+    "acp",
     "agent-profiles",
+    "auth",
     "conversations",
     "events",
     "llm",
     "mcp",
+    "meta-profiles",
+    "plugins",
     "profiles",
     "settings",
+    "sub-agents",
+    "workspaces",
 ];
 
 /// Operations that the server has, but that its OpenAPI document omits. The last two exist only for
@@ -161,13 +167,17 @@ fn compare(
     for operation in server {
         let same = ALIASES.iter().find(|alias| alias.0 == operation);
         let excuse = excuse(operation);
+        let generated = match api::operations().contains(&operation.as_str()) {
+            true => " (generated)",
+            false => "",
+        };
         let how = match (
             typed.contains(operation),
             same,
             methods.get(operation),
             excuse,
         ) {
-            (true, _, Some(method), _) => method.clone(),
+            (true, _, Some(method), _) => format!("{method}{generated}"),
             (true, _, None, _) => {
                 if REACHED.contains(&group(operation)) {
                     faults.push(format!("no method sends {operation}"));

@@ -8,7 +8,7 @@ use std::{
 use cargo_metadata::MetadataCommand;
 use clap::Args;
 
-use crate::{Result, api_coverage, cargo, semver, test, tidy};
+use crate::{Result, api, api_coverage, cargo, semver, test, tidy};
 
 const DENY: &str = "0.20.2";
 const HACK: &str = "0.6.46";
@@ -25,9 +25,10 @@ pub(crate) struct Options {
 type Check = (&'static str, fn() -> Result);
 
 /// All checks, in their order.
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 12] = [
     ("format", || step(&["fmt", "--all", "--check"])),
     ("rules of the project", tidy::run),
+    ("generated calls", api::check),
     ("calls for each operation", api_coverage::run),
     ("clippy, all features", clippy),
     ("each crate alone, with its tests", || {

@@ -1,5 +1,6 @@
 //! Project tasks, run as `cargo xtask <verb>`. Each verb is one module; none contains product code.
 
+mod api;
 mod api_coverage;
 mod bench;
 mod cargo;
@@ -45,6 +46,8 @@ enum Verb {
     Containers(containers::Options),
     /// Record responses of a real server for the tests and benches of `oh-protocol`.
     Fixtures,
+    /// Generate calls and handles of some routers from the OpenAPI document of the pinned server.
+    Api(api::Options),
     /// Show how a program can request each operation of the pinned server, and find missing calls.
     ApiCoverage,
     /// Update or check the pinned package versions of new environments.
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Verb::Soak => test::soak(),
         Verb::Containers(options) => containers::run(&options),
         Verb::Fixtures => fixtures::run(),
+        Verb::Api(options) => api::run(&options),
         Verb::ApiCoverage => api_coverage::run(),
         Verb::Constraints(options) => constraints::run(&options),
         Verb::Docs => docs::run(),

@@ -21,6 +21,10 @@ impl Admin {
         }
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Sends a call. `what` completes "cannot …" in the error.
     pub(crate) fn send<C: Call + 'static>(
         &self,

@@ -28,6 +28,12 @@
 //! - [`Admin::settings`]: the settings for agents and conversations.
 //! - [`Admin::secrets`]: secrets for the commands of agents.
 //! - [`Admin::mcp`]: MCP servers in the settings, their tests and authorization.
+//! - [`Admin::plugins`]: plugins that are installed for the server's user.
+//! - [`Admin::meta_profiles`]: rules by which a model chooses the model for a task.
+//! - [`Admin::sub_agents`], [`Admin::acp`]: agents that the server finds, and their models.
+//! - [`Admin::workspaces`]: directories that user interfaces offer.
+//! - [`Admin::workspace_pages`]: cookies for browsers that show the pages of workspaces.
+//! - [`Admin::gateway`]: address and key for clients of OpenAI's API.
 //!
 //! The server applies a stored model, key or setting to conversations that start later. The crate
 //! `oh-conversation` changes those of a running conversation.
@@ -36,28 +42,42 @@
 //! a value that contains it is an error of kind [`InvalidInput`](ErrorKind::InvalidInput), because
 //! the server would remove the key.
 
+mod acp;
 mod admin;
 mod agent_profiles;
 mod connections;
 mod error;
+mod gateway;
 mod mcp;
+mod meta_profiles;
 mod models;
+mod pages;
+mod plugins;
 mod profiles;
 mod request;
 mod secrets;
 mod settings;
+mod sub_agents;
 mod subscription;
 mod wait;
+mod workspaces;
 
+pub use acp::Acp;
 pub use admin::Admin;
 pub use agent_profiles::AgentProfiles;
 pub use connections::Connections;
 pub use error::{Error, ErrorKind, Result};
+pub use gateway::Gateway;
 pub use mcp::Mcp;
+pub use meta_profiles::MetaProfiles;
 pub use models::Models;
+pub use pages::WorkspacePages;
+pub use plugins::Plugins;
 pub use profiles::Profiles;
 pub use request::Request;
 pub use secrets::Secrets;
 pub use settings::Settings;
+pub use sub_agents::SubAgents;
 pub use subscription::{Login, LoginWait, Subscription};
 pub use wait::AuthorizationWait;
+pub use workspaces::SavedWorkspaces;

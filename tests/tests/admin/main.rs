@@ -7,6 +7,8 @@
 )]
 
 mod agents;
+mod doors;
+mod extras;
 mod keys;
 mod login;
 mod older;
@@ -70,7 +72,7 @@ async fn a_real_server_is_administered() {
     let vendor = vendor::Vendor::start(&home).await;
     let server = vendor.used_by(openhands_tests::server(&home));
     let server = server.start().await.unwrap();
-    let script = Script::new().repeat(3, |script| script.text("Hello."));
+    let script = Script::new().repeat(4, |script| script.text("Hello."));
     let model = ScriptedModel::builder()
         .script(script)
         .start()
@@ -89,10 +91,17 @@ async fn a_real_server_is_administered() {
         server::secrets_are_stored(&stage),
         server::mcp_servers_are_stored_and_tested(&stage, &server),
         server::an_mcp_server_is_authorized(&stage, &server),
+        extras::workspaces_are_saved(&stage),
+        extras::a_plugin_lives(&stage, &home),
+        extras::sub_agents_are_found(&stage, &home),
+        extras::an_acp_agent_names_its_models(&stage, &server),
     );
     // Changes the model that the scene of a profile has activated.
     server::settings_are_read_and_changed(&stage).await;
     // Change which model profiles can be deleted.
+    extras::a_meta_profile_lives(&stage).await;
+    doors::a_client_of_openai_runs_an_agent(&stage).await;
+    doors::a_browser_loads_a_page(&stage, &server, &home).await;
     agents::an_agent_profile_lives(&stage).await;
     agents::a_report_names_missing_references(&stage).await;
     agents::a_conversation_uses_a_profile(&stage, &server, &home).await;

@@ -5,9 +5,15 @@ use std::time::Duration;
 use openhands::{
     admin::{Admin, ErrorKind},
     protocol::{
-        calls::connections::{CreateConnection, UpdateConnection},
-        calls::settings::{Expose, UpdateSettings},
-        config::{AgentProfile, Llm, McpServer},
+        calls::{
+            acp::DiscoverAcpModels,
+            connections::{CreateConnection, UpdateConnection},
+            plugins::FetchPlugin,
+            settings::{Expose, UpdateSettings},
+            sub_agents::ListSubAgents,
+            workspaces::SavedWorkspace,
+        },
+        config::{AcpAgent, AgentProfile, Llm, McpServer},
     },
 };
 
@@ -48,6 +54,7 @@ async fn keys_of_an_older_server_are_administered() {
     let error = connections.delete(&made.id).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     an_older_server_stores_agents(&admin).await;
+    newer_operations_are_unsupported(&admin).await;
     assert!(!admin.models().verified().await.unwrap().is_empty());
     server.shutdown(Duration::from_secs(30)).await.unwrap();
 }
@@ -74,4 +81,31 @@ async fn an_older_server_stores_agents(admin: &Admin) {
     let error = agents.materialize_draft("older", draft).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     agents.delete("older").await.unwrap();
+}
+
+async fn newer_operations_are_unsupported(admin: &Admin) {
+    let saved = SavedWorkspace::new("1", "One", "/srv/one");
+    let list = admin.workspaces().add([saved.clone()]).await.unwrap();
+    assert_eq!(list.workspaces, [saved]);
+    assert!(admin.plugins().installed().await.unwrap().is_empty());
+    let sub_agents = admin.sub_agents().list(ListSubAgents::new()).await;
+    assert!(sub_agents.unwrap().iter().any(|agent| agent.is_builtin));
+    let agent = AcpAgent::new(["true"]).acp_server("custom");
+    for error in [
+        admin.meta_profiles().list().await.unwrap_err(),
+        admin.meta_profiles().get("a").await.unwrap_err(),
+        admin.meta_profiles().activate("a").await.unwrap_err(),
+        admin
+            .acp()
+            .models(DiscoverAcpModels::new(agent))
+            .await
+            .unwrap_err(),
+        admin
+            .plugins()
+            .fetch(FetchPlugin::new("/srv"))
+            .await
+            .unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Operations of the server without a typed call, and why. `calls::Any` reaches them.
 
 /// Operations without a typed call, by the reason why they have none.
-pub(super) const BY_ANY: [(&str, &[&str]); 3] = [
+pub(super) const BY_ANY: [(&str, &[&str]); 2] = [
     (
         "only the server's own web interface uses it",
         &[
@@ -23,39 +23,11 @@ pub(super) const BY_ANY: [(&str, &[&str]); 3] = [
         ],
     ),
     (
-        "any client for OpenAI can request it",
+        "`Admin::gateway` gives any client of OpenAI's API the address and key",
         &[
             "POST /v1/chat/completions",
             "GET /v1/models",
             "POST /v1/responses",
-        ],
-    ),
-    (
-        "a typed call is planned",
-        &[
-            "POST /api/acp/models",
-            "DELETE /api/auth/workspace-session",
-            "POST /api/auth/workspace-session",
-            "GET /api/meta-profiles",
-            "DELETE /api/meta-profiles/{name}",
-            "GET /api/meta-profiles/{name}",
-            "POST /api/meta-profiles/{name}",
-            "POST /api/meta-profiles/{name}/activate",
-            "POST /api/plugins",
-            "POST /api/plugins/fetch",
-            "POST /api/plugins/install",
-            "GET /api/plugins/installed",
-            "DELETE /api/plugins/installed/{plugin_name}",
-            "GET /api/plugins/installed/{plugin_name}",
-            "PATCH /api/plugins/installed/{plugin_name}",
-            "POST /api/plugins/installed/{plugin_name}/refresh",
-            "GET /api/plugins/marketplace",
-            "POST /api/sub-agents",
-            "DELETE /api/workspaces",
-            "GET /api/workspaces",
-            "POST /api/workspaces",
-            "DELETE /api/workspaces/parents",
-            "POST /api/workspaces/parents",
         ],
     ),
 ];

@@ -5,6 +5,10 @@
 #[cfg(test)]
 mod agents;
 #[cfg(test)]
+mod doors;
+#[cfg(test)]
+mod extras;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod login;

@@ -13,6 +13,12 @@ const _: fn(&Admin, &Login, &str) = |admin, login, name| {
     spawns(admin.secrets().set(name, name));
     spawns(admin.mcp().list());
     spawns(admin.mcp().authorized(name).into_future());
+    spawns(admin.agent_profiles().list());
+    spawns(admin.plugins().installed());
+    spawns(admin.meta_profiles().get(name));
+    spawns(admin.workspaces().remove(name));
+    spawns(admin.workspace_pages().open());
+    spawns(admin.gateway());
     spawns(admin.subscription().login());
     spawns(login.poll());
     spawns(login.wait().into_future());

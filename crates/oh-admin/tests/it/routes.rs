@@ -6,12 +6,17 @@ use std::collections::BTreeSet;
 use oh_admin::Admin;
 use oh_protocol::{
     calls::{
+        acp::DiscoverAcpModels,
         connections::{CreateConnection, UpdateConnection},
         mcp::TestServer,
+        meta_profiles::MetaProfile,
         operations,
+        plugins::{FetchPlugin, InstallPlugin, ListPlugins},
         settings::{Expose, SetSecret, UpdateSettings},
+        sub_agents::ListSubAgents,
+        workspaces::{SavedWorkspace, WorkspaceParent},
     },
-    config::{AgentProfile, Llm, McpServer, McpServerPatch},
+    config::{AcpAgent, AgentProfile, Llm, McpServer, McpServerPatch},
 };
 use oh_testkit::{FakeServer, fake::Seen};
 
@@ -70,6 +75,30 @@ async fn every_listed_method_requests_its_operation() {
         "AgentProfiles::materialize_draft":
             admin.agent_profiles().materialize_draft("b", AgentProfile::new("m"));
         "AgentProfiles::delete": admin.agent_profiles().delete("b");
+        "MetaProfiles::list": admin.meta_profiles().list();
+        "MetaProfiles::get": admin.meta_profiles().get("a");
+        "MetaProfiles::save": admin.meta_profiles().save("a", MetaProfile::new("m"));
+        "MetaProfiles::activate": admin.meta_profiles().activate("a");
+        "MetaProfiles::delete": admin.meta_profiles().delete("a");
+        "Plugins::list": admin.plugins().list(ListPlugins::new());
+        "Plugins::fetch": admin.plugins().fetch(FetchPlugin::new("a"));
+        "Plugins::install": admin.plugins().install(InstallPlugin::new("a"));
+        "Plugins::installed": admin.plugins().installed();
+        "Plugins::get": admin.plugins().get("a");
+        "Plugins::set_enabled": admin.plugins().set_enabled("a", true);
+        "Plugins::uninstall": admin.plugins().uninstall("a");
+        "Plugins::refresh": admin.plugins().refresh("a");
+        "Plugins::marketplace": admin.plugins().marketplace();
+        "SubAgents::list": admin.sub_agents().list(ListSubAgents::new());
+        "Acp::models": admin.acp().models(DiscoverAcpModels::new(AcpAgent::new(["a"])));
+        "WorkspacePages::open": admin.workspace_pages().open();
+        "WorkspacePages::close": admin.workspace_pages().close();
+        "SavedWorkspaces::list": admin.workspaces().list();
+        "SavedWorkspaces::add": admin.workspaces().add([SavedWorkspace::new("i", "n", "/p")]);
+        "SavedWorkspaces::remove": admin.workspaces().remove("/p");
+        "SavedWorkspaces::add_parents":
+            admin.workspaces().add_parents([WorkspaceParent::new("i", "n", "/p")]);
+        "SavedWorkspaces::remove_parent": admin.workspaces().remove_parent("/p");
         "Settings::get": admin.settings().get();
         "Settings::get_with": admin.settings().get_with(Expose::Plain);
         "Settings::update": admin.settings().update(UpdateSettings::new().active_profile(None));

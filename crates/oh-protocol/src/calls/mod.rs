@@ -6,11 +6,15 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
-use crate::{Error, Result, config};
+use crate::{Answer, Error, Result, config};
 
+pub mod acp;
 pub mod agent_profiles;
 mod any;
+pub mod auth;
 pub mod bash;
 pub mod connections;
 pub mod conversations;
@@ -21,15 +25,19 @@ pub mod hooks;
 pub mod init;
 pub mod llm;
 pub mod mcp;
+pub mod meta_profiles;
 mod operations;
 mod page;
+pub mod plugins;
 pub mod profiles;
 mod scope;
 pub mod server;
 pub mod settings;
 pub mod skills;
+pub mod sub_agents;
 pub mod tools;
 pub mod vscode;
+pub mod workspaces;
 
 pub use any::Any;
 pub use operations::operations;
@@ -90,6 +98,13 @@ macro_rules! same_request {
     )+ };
 }
 pub(crate) use same_request;
+
+/// Decodes one field of a response. `what` names the response in errors.
+pub(crate) fn part<T: DeserializeOwned>(answer: &Answer, field: &str, what: &str) -> Result<T> {
+    let mut whole: Map<String, Value> = answer.json(what)?;
+    let value = whole.remove(field).unwrap_or_default();
+    T::deserialize(value).map_err(|error| Error::decode(format!("`{field}` of the {what}"), error))
+}
 
 /// Appends a percent-encoded query parameter.
 pub(crate) fn query(target: &mut String, name: &str, value: &str) {

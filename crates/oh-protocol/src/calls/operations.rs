@@ -1,8 +1,9 @@
 //! The list of all operations that have a typed call.
 
 use super::{
-    agent_profiles, bash, connections, conversations, events, files, git, hooks, init, llm, mcp,
-    profiles, server, settings, skills, tools, vscode,
+    acp, agent_profiles, auth, bash, connections, conversations, events, files, git, hooks, init,
+    llm, mcp, meta_profiles, plugins, profiles, server, settings, skills, sub_agents, tools,
+    vscode, workspaces,
 };
 use crate::Operation;
 
@@ -27,8 +28,10 @@ macro_rules! calls {
 
 /// The operations of each call. `cargo xtask api-coverage` fails if a call is missing here.
 const CALLS: &[&[Operation]] = calls! {
+    acp: DiscoverAcpModels;
     agent_profiles: ListAgentProfiles GetAgentProfile SaveAgentProfile RenameAgentProfile
         ActivateAgentProfile Materialize DeleteAgentProfile;
+    auth: CreateWorkspaceSession DeleteWorkspaceSession;
     bash: StartCommand Execute StopCommand SearchEvents SearchOutput GetEvent BatchEvents
         ClearEvents;
     connections: ListConnections CreateConnection UpdateConnection DeleteConnection;
@@ -45,6 +48,10 @@ const CALLS: &[&[Operation]] = calls! {
     llm: GetSubscription ListModels ListProviders ListSubscriptionModels ListVerifiedModels Logout
         PollLogin StartLogin;
     mcp: GetOAuthJob StartOAuth SubmitOAuthCallback TestServer;
+    meta_profiles: ListMetaProfiles GetMetaProfile SaveMetaProfile ActivateMetaProfile
+        DeleteMetaProfile;
+    plugins: ListPlugins FetchPlugin InstallPlugin ListInstalledPlugins GetInstalledPlugin
+        SetPluginEnabled UninstallPlugin RefreshPlugin PluginMarketplace;
     profiles: ListProfiles GetProfile SaveProfile ValidateProfile RenameProfile ActivateProfile
         DeleteProfile;
     server: Alive GetServerInfo Health Ready;
@@ -53,6 +60,9 @@ const CALLS: &[&[Operation]] = calls! {
         SetSecret UpdateSettings;
     skills: Catalog GetInstalled Install ListInstalled LoadSkills Marketplace Refresh SetEnabled
         SyncSkills Uninstall;
+    sub_agents: ListSubAgents;
     tools: GetCatalog ListTools;
     vscode: GetStatus GetUrl;
+    workspaces: ListWorkspaces AddWorkspaces RemoveWorkspace AddWorkspaceParents
+        RemoveWorkspaceParent;
 };

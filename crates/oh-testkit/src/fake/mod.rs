@@ -29,11 +29,13 @@
 //! - The browser editor (`/vscode`): 503. It is disabled, as on a server without an editor.
 //! - Plugins and the model of an ACP agent: 400. There is no marketplace and no ACP agent; the
 //!   agent server returns the same.
+//! - Plugins of the server, meta-profiles, sub-agents, saved workspaces, the models of ACP agents,
+//!   and cookies for workspace pages: 501. Test them with a [`Mock`](crate::Mock).
 //!
-//! Routes that no client crate uses (`/v1`, plugins, MCP, …) return 501 with their
-//! name. Routes that the real server does not have return its 404 or 405. The fake server does not
-//! detect loops and does not evict idle conversations, which takes minutes on a real server. Public
-//! skills and skills of organizations are never found.
+//! Routes that no client crate uses (`/v1`, …) return 501 with their name. Routes that the real
+//! server does not have return its 404 or 405. The fake server does not detect loops and does not
+//! evict idle conversations, which takes minutes on a real server. Public skills and skills of
+//! organizations are never found.
 
 mod agent;
 mod builder;

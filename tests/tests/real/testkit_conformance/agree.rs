@@ -441,6 +441,13 @@ async fn agree(scenarios: &[&str], start: Start) {
         seen: String::new(),
     };
     let described = serde_json::from_slice(&described.body).unwrap();
+    let stored = serde_json::from_str(places::DOCUMENT).unwrap();
+    let mut changed = Vec::new();
+    places::changes(&stored, &described, "", &mut changed);
+    assert!(
+        changed.is_empty(),
+        "run `cargo xtask api --document`, because the server has changed: {changed:#?}"
+    );
     let unknown = places::routes(&side, &fake.create().id().to_string(), &described).await;
     assert!(
         unknown.is_empty(),

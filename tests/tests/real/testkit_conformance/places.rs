@@ -228,3 +228,45 @@ pub(crate) async fn routes(fake: &Side, id: &str, description: &Value) -> String
     }
     report
 }
+
+/// The part of the server's OpenAPI document that `cargo xtask api` generates calls from.
+pub(crate) const DOCUMENT: &str = include_str!("../../../../xtask/api/openapi.json");
+
+/// Collects the places where a part of a document differs from the whole. The part has no texts for
+/// people, but all properties of its types.
+pub(crate) fn changes(part: &Value, whole: &Value, at: &str, changed: &mut Vec<String>) {
+    match (part, whole) {
+        (Value::Object(part), Value::Object(whole)) => {
+            if at.ends_with("/properties") {
+                let new = whole.keys().filter(|name| !part.contains_key(*name));
+                changed.extend(new.map(|name| format!("{at}/{name} is new")));
+            }
+            for (name, value) in part {
+                let other = whole.get(name).unwrap_or(&Value::Null);
+                changes(value, other, &format!("{at}/{name}"), changed);
+            }
+        }
+        (Value::Array(part), Value::Array(whole)) if part.len() == whole.len() => {
+            for (index, (value, other)) in part.iter().zip(whole).enumerate() {
+                changes(value, other, &format!("{at}/{index}"), changed);
+            }
+        }
+        (part, whole) if part == whole => {}
+        (part, whole) => changed.push(format!("{at}: {part} has become {whole}")),
+    }
+}
+
+#[test]
+fn a_changed_document_is_noticed() {
+    let whole = |type_: &str| serde_json::json!({"a": {"description": "A.", "properties": {"b": {"type": type_}}}});
+    let part = serde_json::json!({"a": {"properties": {"b": {"type": "string"}}}});
+    let differences = |part: &Value, whole: &Value| {
+        let mut changed = Vec::new();
+        changes(part, whole, "", &mut changed);
+        changed.len()
+    };
+    assert_eq!(differences(&part, &whole("string")), 0);
+    assert_eq!(differences(&part, &whole("integer")), 1);
+    let less = serde_json::json!({"a": {"properties": {}}});
+    assert_eq!(differences(&less, &whole("string")), 1);
+}

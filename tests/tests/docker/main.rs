@@ -23,6 +23,7 @@ mod registry;
 mod restarts;
 mod runtime;
 mod soak;
+mod sockets;
 mod ssh;
 mod template;
 mod tls;

@@ -1,9 +1,13 @@
 //! The owner of a container ends in every way. No container is left.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use openhands::sandbox::DockerTemplate;
 use openhands_tests::containers::{builder, containers, docker, eventually};
+use tokio::time::timeout;
 
 use super::{
     images::stand_in,
@@ -119,8 +123,13 @@ fn an_owner_killed_at_random_moments_of_its_start() {
     if let Some(way) = role() {
         return act(stand_in(test), &way);
     }
+    let begun = Instant::now();
+    Owner::start(&format!("cleanup::{test}"), "kill")
+        .prints("OWNS")
+        .kill();
+    let whole = u64::try_from(begun.elapsed().as_millis()).unwrap();
     let mut chance = chance();
-    let moments: Vec<u64> = (0..10).map(|_| chance.pick(0..=1200)).collect();
+    let moments: Vec<u64> = (0..10).map(|_| chance.pick(0..=whole)).collect();
     // Concurrently, because a keeper waits for containers that the engine may be creating.
     thread::scope(|scope| {
         for moment in moments {
@@ -137,14 +146,17 @@ fn an_owner_killed_at_random_moments_of_its_start() {
 #[tokio::test]
 async fn a_start_that_is_dropped_at_any_step() {
     let tag = "dropped";
-    let starts = [0, 20, 50, 100, 150, 200, 300, 500, 1000].map(|after| {
-        let start = stand_in(tag).start();
-        tokio::time::timeout(Duration::from_millis(after), start)
-    });
-    let started: Vec<_> = starts.into_iter().map(tokio::spawn).collect();
-    for task in started {
-        drop(task.await.unwrap());
+    let (builder, begun) = (stand_in(tag), Instant::now());
+    let server = builder.start().await.unwrap();
+    let whole = begun.elapsed();
+    drop(server);
+    let mut completed = 0;
+    for part in 0..=12 {
+        let start = timeout(whole * part / 8, stand_in(tag).start()).await;
+        completed += u32::from(start.is_ok());
     }
+    // The others were dropped at steps up to the last one.
+    assert!((1..=12).contains(&completed), "{completed}");
     // The engine may be creating containers of requests that were dropped.
     tokio::time::sleep(Duration::from_secs(2)).await;
     eventually("nothing left", || containers(tag).is_empty());

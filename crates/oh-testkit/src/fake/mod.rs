@@ -4,7 +4,8 @@
 //! Implementation of each part of the API:
 //!
 //! - Conversations (create, list, rename, fork, navigate, children, delete), settings, secrets,
-//!   model and agent profiles, and the session, legacy and command sockets: built in, in memory.
+//!   model, agent and meta-profiles, saved workspaces, and the session, legacy and command sockets:
+//!   built in, in memory.
 //! - Messages, runs, approval, pause, interrupt, goals, questions, condensing: a
 //!   [`Script`](crate::Script).
 //! - Tools and hooks: closures, see [`tool`](FakeServerBuilder::tool) and
@@ -29,8 +30,8 @@
 //! - The browser editor (`/vscode`): 503. It is disabled, as on a server without an editor.
 //! - Plugins and the model of an ACP agent: 400. There is no marketplace and no ACP agent; the
 //!   agent server returns the same.
-//! - Plugins of the server, meta-profiles, sub-agents, saved workspaces, the models of ACP agents,
-//!   and cookies for workspace pages: 501. Test them with a [`Mock`](crate::Mock).
+//! - Plugins of the server, sub-agents, the models of ACP agents, and cookies for workspace pages:
+//!   501. Test them with a [`Mock`](crate::Mock).
 //!
 //! Routes that no client crate uses (`/v1`, …) return 501 with their name. Routes that the real
 //! server does not have return its 404 or 405. The fake server does not detect loops and does not

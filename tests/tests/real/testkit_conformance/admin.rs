@@ -155,3 +155,75 @@ pub(crate) async fn mcp_stored(side: &mut Side) {
     side.note(answer["agent_settings"]["mcp_config"]["local"].to_string());
     side.check("DELETE", one, Value::Null).await;
 }
+
+pub(crate) async fn saved(side: &mut Side) {
+    let meta = "/api/meta-profiles";
+    let one = format!("{meta}/routes");
+    let classes = json!([{"description": "easy", "model": "fast"}]);
+    side.check("GET", meta, Value::Null).await;
+    side.check("GET", &one, Value::Null).await;
+    for body in [
+        json!({}),
+        json!({"classifier_model": "c"}),
+        json!({"classifier_model": "c", "classes": [{"model": "fast"}]}),
+        json!({"classifier_model": "c", "prompt_template": "x"}),
+        json!({"classifier_model": "c", "prompt_template": "{{ instance_text }}", "classes": classes}),
+        json!({"classifier_model": "c", "classes": classes, "more": 1}),
+    ] {
+        side.check("POST", &one, body).await;
+    }
+    let direct = json!({"classifier_model": "c", "prompt_template": "{{ instance_text }}"});
+    side.check("POST", &format!("{meta}/a%20b"), direct.clone())
+        .await;
+    side.check("POST", &format!("{meta}/direct"), direct).await;
+    for name in ["routes", "direct"] {
+        let (_, read) = side
+            .ask("GET", &format!("{meta}/{name}"), Value::Null)
+            .await;
+        side.note(read.to_string());
+    }
+    for name in ["routes", "none"] {
+        side.check("POST", &format!("{meta}/{name}/activate"), Value::Null)
+            .await;
+    }
+    for pointer in [json!("none"), json!("direct")] {
+        let change = json!({"active_meta_profile": pointer});
+        let (status, answer) = side.ask("PATCH", "/api/settings", change).await;
+        side.note(format!("{status} {}", answer["active_meta_profile"]));
+    }
+    side.check("GET", meta, Value::Null).await;
+    for name in ["routes", "direct", "direct"] {
+        side.check("DELETE", &format!("{meta}/{name}"), Value::Null)
+            .await;
+    }
+    side.check("GET", meta, Value::Null).await;
+
+    let saved = "/api/workspaces";
+    let parents = "/api/workspaces/parents";
+    let item = json!({"id": "1", "name": "One", "path": "/srv/one"});
+    let more = json!({"id": "2", "name": "Two", "path": "/srv/two", "parentPath": "/srv"});
+    side.check("GET", saved, Value::Null).await;
+    for (route, field) in [(saved, "workspaces"), (parents, "parents")] {
+        for items in [
+            json!([{"id": "1"}]),
+            json!([{"id": "", "name": "n", "path": "/p"}]),
+            json!([{"id": "1", "name": "x".repeat(257), "path": "/p"}]),
+            json!([item, item]),
+        ] {
+            side.check("POST", route, json!({ field: items })).await;
+        }
+        side.check("POST", route, json!({})).await;
+    }
+    side.check("POST", saved, json!({"workspaces": [item, more]}))
+        .await;
+    for path in [saved, parents] {
+        side.check("DELETE", path, Value::Null).await;
+        for _ in 0..2 {
+            side.check("DELETE", &format!("{path}?path=/srv/one"), Value::Null)
+                .await;
+        }
+    }
+    side.check("DELETE", &format!("{saved}?path=%2Fsrv%2Ftwo"), Value::Null)
+        .await;
+    side.check("GET", saved, Value::Null).await;
+}

@@ -159,7 +159,7 @@ pub(crate) const APPROVALS: [&str; 4] = [
 ];
 
 /// Other scenarios. The last two hold many sockets and idle connections.
-pub(crate) const REST: [&str; 20] = [
+pub(crate) const REST: [&str; 21] = [
     "proxied",
     "listing",
     "forks",
@@ -167,6 +167,7 @@ pub(crate) const REST: [&str; 20] = [
     "stored",
     "models and keys",
     "agent profiles",
+    "saved",
     "mcp stored",
     "subscription",
     "files",
@@ -218,6 +219,7 @@ async fn play(name: &str, side: &mut Side) {
         "mcp stored" => admin::mcp_stored(side).await,
         "models and keys" => admin::models_and_keys(side).await,
         "agent profiles" => agents::profiles(side).await,
+        "saved" => admin::saved(side).await,
         "files" => disk::files(side).await,
         "git" => disk::git(side).await,
         "own commands" => served::own_commands(side).await,

@@ -104,7 +104,7 @@ fn missing(name: &str) -> Response {
 }
 
 /// Decodes a name and checks the server's rule for it.
-fn checked(name: &str) -> Answered<String> {
+pub(crate) fn checked(name: &str) -> Answered<String> {
     check(decode(name), json!(["path", "name"]))
 }
 

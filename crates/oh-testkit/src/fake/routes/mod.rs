@@ -15,6 +15,7 @@ mod llm;
 mod mcp;
 mod names;
 mod operations;
+mod saved;
 mod skills;
 mod stored;
 mod subscription;
@@ -59,6 +60,8 @@ pub(crate) async fn route(world: &Arc<World>, call: &Call) -> Response {
         (_, ["api", "settings", rest @ ..]) => stored::settings(world, call, method, rest),
         (_, ["api", "profiles", rest @ ..]) => stored::profiles(world, call, method, rest),
         (_, ["api", "agent-profiles", rest @ ..]) => agents::route(world, call, method, rest),
+        (_, ["api", "meta-profiles", rest @ ..]) => saved::meta_profiles(world, call, method, rest),
+        (_, ["api", "workspaces", rest @ ..]) => saved::workspaces(world, call, method, rest),
         (_, ["api", "llm", rest @ ..]) => llm::route(world, call, method, rest),
         (_, ["api", "vscode", rest @ ..]) => vscode::vscode(call, method, rest),
         ("POST", ["api", "hooks"]) => hooks(world, call),

@@ -4,7 +4,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::fake::{
-    routes::{agents, mcp},
+    routes::{agents, mcp, saved},
     state::{
         lock::lock,
         stored::{Expose, MASK, Stored, merge, shown},
@@ -109,6 +109,7 @@ fn update(stored: &mut Stored, change: &Value) -> Answered {
         "misc_settings_diff",
         "active_profile",
         "active_agent_profile_id",
+        "active_meta_profile",
     ];
     if known.iter().all(|field| change.get(field).is_none()) {
         let text = "At least one of agent_settings_diff, conversation_settings_diff, \
@@ -122,6 +123,12 @@ fn update(stored: &mut Stored, change: &Value) -> Answered {
     {
         return Err(agents::unknown(id).into());
     }
+    let active_meta = change.get("active_meta_profile");
+    if let Some(name) = active_meta.and_then(Value::as_str)
+        && !stored.meta_profiles.contains_key(name)
+    {
+        return Err(saved::unknown(name).into());
+    }
     if let Some(active) = change.get("active_profile") {
         let name = active.as_str().map(str::to_owned);
         if let Some(name) = &name {
@@ -134,6 +141,9 @@ fn update(stored: &mut Stored, change: &Value) -> Answered {
             }
         }
         stored.active_profile = name;
+    }
+    if let Some(name) = active_meta {
+        stored.active_meta_profile = name.as_str().map(str::to_owned);
     }
     if let Some(id) = active_agent {
         stored.active_agent = id.as_str().map(str::to_owned);

@@ -17,6 +17,12 @@ pub(crate) struct Stored {
     pub(crate) connections: Vec<Value>,
     /// The agent profiles, by name.
     pub(crate) agents: BTreeMap<String, Value>,
+    /// The meta-profiles, by name.
+    pub(crate) meta_profiles: BTreeMap<String, Value>,
+    pub(crate) active_meta_profile: Option<String>,
+    /// The saved workspaces, and their parents.
+    pub(crate) workspaces: Vec<Value>,
+    pub(crate) parents: Vec<Value>,
     /// The id of the active agent profile.
     pub(crate) active_agent: Option<String>,
 }
@@ -37,6 +43,10 @@ impl Default for Stored {
             connections: Vec::new(),
             agents: BTreeMap::new(),
             active_agent: None,
+            meta_profiles: BTreeMap::new(),
+            active_meta_profile: None,
+            workspaces: Vec::new(),
+            parents: Vec::new(),
         }
     }
 }
@@ -77,7 +87,7 @@ impl Stored {
             "llm_api_key_is_set": key.as_str().is_some_and(|key| !key.is_empty()),
             "active_profile": self.active_profile,
             "active_agent_profile_id": self.active_agent,
-            "active_meta_profile": null,
+            "active_meta_profile": self.active_meta_profile,
             "misc_settings": self.misc,
         })
     }

@@ -38,7 +38,7 @@ async fn a_server_is_verified_confined_configured_and_removed() {
 
     let command = "id -u; echo $PLAIN; cat /given/given; echo; ulimit -Sn; ulimit -Hn; \
         sed -n 's/^Max processes *\\([0-9]*\\).*/\\1/p' /proc/self/limits; \
-        grep -E 'CapEff|NoNewPrivs' /proc/self/status; touch /given/new";
+        grep -E 'CapBnd|NoNewPrivs' /proc/self/status; touch /given/new";
     let shown = server.execute(command).await.unwrap();
     let lines: Vec<&str> = shown.stdout().lines().collect();
     assert_eq!(

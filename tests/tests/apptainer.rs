@@ -48,6 +48,8 @@ variables = {k.removeprefix("APPTAINERENV_"): v for k, v in given.items()}
 variables["OPENHANDS_AGENT_SERVER_CONFIG_PATH"] = config + "/server.json"
 variables["PATH"] = os.environ["PATH"]
 variables["HOME"] = PLACE
+# The container has a private /tmp.
+variables["TMPDIR"] = PLACE
 if "SLOW" in variables:
     import time
     time.sleep(600)

@@ -9,8 +9,22 @@ use serde_json::json;
 use crate::fake::{client, create, rest};
 
 /// The calls that return 501, as documented by the fake server. They belong to a package manager,
-/// which downloads and unpacks packages, or start another server.
-const UNDONE: [&str; 15] = [
+/// which downloads and unpacks packages, start another server or agent, read files of agents, or
+/// open pages of a browser.
+const UNDONE: [&str; 28] = [
+    "DELETE /api/auth/workspace-session",
+    "DELETE /api/plugins/installed/{plugin_name}",
+    "GET /api/plugins/installed",
+    "GET /api/plugins/installed/{plugin_name}",
+    "GET /api/plugins/marketplace",
+    "PATCH /api/plugins/installed/{plugin_name}",
+    "POST /api/acp/models",
+    "POST /api/auth/workspace-session",
+    "POST /api/plugins",
+    "POST /api/plugins/fetch",
+    "POST /api/plugins/install",
+    "POST /api/plugins/installed/{plugin_name}/refresh",
+    "POST /api/sub-agents",
     "DELETE /api/skills/installed/{skill_name}",
     "GET /api/skills/catalog",
     "GET /api/skills/installed",

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -29,30 +29,35 @@ use crate::{
 pub(crate) struct Forwards {
     host: Host,
     within: Duration,
-    /// Contains the sockets of `ssh`.
-    place: TempDir,
+    /// Contains the sockets of `ssh`. Created for the first container, whose keeper removes it
+    /// after `kill -9`.
+    place: OnceLock<TempDir>,
     open: Mutex<HashMap<(String, u16), Forward>>,
 }
 
 impl Forwards {
-    pub(crate) fn new(host: Host, within: Duration) -> Result<Arc<Self>> {
-        // The path of a socket must be short.
-        let place = tempfile::Builder::new().prefix("oh-").tempdir();
-        let place = place.map_err(|error| {
-            let message = "cannot create a directory for the sockets of ssh";
-            Error::new(ErrorKind::Spawn, message).with_source(error)
-        })?;
-        Ok(Arc::new(Self {
+    pub(crate) fn new(host: Host, within: Duration) -> Arc<Self> {
+        Arc::new(Self {
             host,
             within,
-            place,
+            place: OnceLock::new(),
             open: Mutex::default(),
-        }))
+        })
     }
 
     /// Returns the directory that is removed with this value.
-    pub(crate) fn place(&self) -> &Path {
-        self.place.path()
+    pub(crate) fn place(&self) -> Result<&Path> {
+        if let Some(place) = self.place.get() {
+            return Ok(place.path());
+        }
+        // The path of a socket must be short.
+        let made = tempfile::Builder::new().prefix("oh-").tempdir();
+        let made = made.map_err(|error| {
+            let message = "cannot create a directory for the sockets of ssh";
+            Error::new(ErrorKind::Spawn, message).with_source(error)
+        })?;
+        // If another task was faster, this one is removed.
+        Ok(self.place.get_or_init(|| made).path())
     }
 
     /// Returns the address on this machine for a port of the other one. The address stays the same
@@ -66,7 +71,7 @@ impl Forwards {
             host: self.host.clone(),
             port,
             within: self.within,
-            socket: self.place.path().join(port.to_string()),
+            socket: self.place()?.join(port.to_string()),
             ssh: tokio::sync::Mutex::default(),
         };
         let forward = Forward::start(tunnel).await?;
@@ -171,5 +176,21 @@ impl Tunnel {
         if let Err(error) = copy_bidirectional(&mut near, &mut far).await {
             debug!(%error, port = self.port, "a forwarded connection has failed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_created_for_the_first_container_only() {
+        let host = Host::parse("ssh://h").unwrap();
+        let forwards = Forwards::new(host, Duration::from_secs(1));
+        assert!(forwards.place.get().is_none(), "nothing would remove it");
+        let place = forwards.place().unwrap().to_owned();
+        assert_eq!(forwards.place().unwrap(), place);
+        drop(forwards);
+        assert!(!place.exists());
     }
 }

@@ -9,12 +9,12 @@ use crate::{Error, ErrorKind, Result, docker::ssh::Host};
 pub(crate) struct Forwards;
 
 impl Forwards {
-    pub(crate) fn new(_: Host, _: Duration) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self))
+    pub(crate) fn new(_: Host, _: Duration) -> Arc<Self> {
+        Arc::new(Self)
     }
 
-    pub(crate) fn place(&self) -> &Path {
-        Path::new("")
+    pub(crate) fn place(&self) -> Result<&Path> {
+        Ok(Path::new(""))
     }
 
     pub(crate) async fn reach(&self, _: &str, _: u16) -> Result<SocketAddr> {

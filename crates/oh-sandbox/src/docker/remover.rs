@@ -36,11 +36,14 @@ impl Remover {
             true => Some(start_keeper(", or call `without_keeper`").await?),
             false => None,
         };
-        let place = engine.forwards.as_ref();
+        let place = match &engine.forwards {
+            Some(forwards) => Some(forwards.place()?.to_owned()),
+            None => None,
+        };
         Ok(Self {
             keeper,
             address: engine.address.clone(),
-            place: place.map(|forwards| forwards.place().to_owned()),
+            place,
             name,
             grace,
         })

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cargo_metadata::MetadataCommand;
+use cargo_metadata::{MetadataCommand, Package};
 use clap::Args;
 
 use crate::{Result, api, api_coverage, cargo, semver, test, tidy};
@@ -13,6 +13,8 @@ use crate::{Result, api, api_coverage, cargo, semver, test, tidy};
 const DENY: &str = "0.20.2";
 const HACK: &str = "0.6.46";
 const FACADE: &str = "openhands";
+/// Gives procedural macros the features that they have in a build of the workspace.
+const MACROS: &str = "oh-test-macros";
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -94,14 +96,26 @@ fn each_crate_alone(check: &str, sets: &[&str]) -> Result {
 /// Runs clippy on each published crate with no feature, with each feature by itself, and with the
 /// default ones. The dependencies have no other features than those that the crate asks for.
 fn each_feature() -> Result {
-    let sets = ["--each-feature", "--exclude-all-features"];
-    let lints = ["--no-deps", "--", "-D", "warnings"];
-    // The facade only exports other crates, with twelve sets of features. Dependencies of its tests
-    // give all sets the same third-party crates, so that these are compiled once.
-    let facade = ["--package", FACADE, "--lib", "--tests"];
-    let others = ["--exclude", FACADE];
-    each_crate_alone("clippy", &[&others[..], &sets, &lints].concat())?;
-    step(&[&["hack", "clippy", "--quiet"], &facade[..], &sets, &lints].concat())
+    for package in published()? {
+        let name = package.name.as_str();
+        let mut command = vec!["clippy", "--quiet", "--no-deps", "--no-default-features"];
+        command.extend(["--package", name, "--package", MACROS]);
+        if name == FACADE {
+            // It only exports other crates, with many sets of features. Dependencies of its tests
+            // give all sets the same third-party crates, so that these are compiled once.
+            command.extend(["--lib", "--tests"]);
+        }
+        let sets = package.features.keys().map(String::as_str);
+        for set in std::iter::once("").chain(sets) {
+            let set = match set {
+                "" => String::new(),
+                set => format!("{name}/{set}"),
+            };
+            let rest = ["--features", &set, "--", "-D", "warnings"];
+            step(&[&command[..], &rest].concat())?;
+        }
+    }
+    Ok(())
 }
 
 /// Builds the documentation of all crates, without warnings.
@@ -115,19 +129,24 @@ fn documentation() -> Result {
 /// Packages each published crate, which fails if a file or a field of its manifest is missing.
 /// Does not build the packages.
 fn package() -> Result {
+    let mut command = cargo::cargo(&["package", "--no-verify", "--allow-dirty", "--quiet"]);
+    command.args(["--target-dir", "target/package"]);
+    for package in published()? {
+        command.args(["--package", &package.name]);
+    }
+    cargo::run(command).map(drop)
+}
+
+/// Returns the packages that are published.
+fn published() -> Result<Vec<Package>> {
     let metadata = MetadataCommand::new()
         .current_dir(cargo::root())
         .no_deps()
         .exec()
         .map_err(|error| format!("cargo metadata: {error}"))?;
-    let mut command = cargo::cargo(&["package", "--no-verify", "--allow-dirty", "--quiet"]);
-    command.args(["--target-dir", "target/package"]);
-    for package in metadata.workspace_packages() {
-        if !package.publish.as_ref().is_some_and(Vec::is_empty) {
-            command.args(["--package", &package.name]);
-        }
-    }
-    cargo::run(command).map(drop)
+    let all = metadata.workspace_packages().into_iter();
+    let published = all.filter(|package| !package.publish.as_ref().is_some_and(Vec::is_empty));
+    Ok(published.cloned().collect())
 }
 
 /// Builds the fuzz targets, which form their own workspace. Names a library that is never opened,

@@ -46,9 +46,9 @@ pub(crate) fn run(options: &Options) -> Result {
         false => engine,
     };
     let containers = || engine.as_ref().map_or(Ok(()), containers::usual);
-    let mut alone: Vec<Step<'_>> = vec![ALONE];
+    let mut sharing: Vec<Step<'_>> = vec![SHARING];
     if engine.is_ok() {
-        alone.push(("end to end, servers in containers", &containers));
+        sharing.push(("end to end, servers in containers", &containers));
     }
     // Each stage begins when the one before it has passed.
     let stages = match options.no_e2e {
@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result {
         false => vec![
             vec![vec![UNIT, DOCTESTS, EXAMPLE]],
             // These wait for servers half of the time, so they run at the same time.
-            vec![vec![SHARING, OPERATIONS, BENCHES], alone],
+            vec![sharing, vec![ALONE, OPERATIONS, BENCHES]],
         ],
     };
     let mut rows = Vec::new();

@@ -56,7 +56,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("openhands-benches", &["openhands"]),
     ("openhands-tests", &["openhands"]),
-    ("oh-test-features", &[]),
+    ("oh-test-features", &["oh-test-macros"]),
+    ("oh-test-macros", &[]),
 ];
 
 /// Crates that only one module of one crate may name, so that they can be replaced.

@@ -1,0 +1,1 @@
+//! Gives procedural macros the features that the manifest lists. Has no code.

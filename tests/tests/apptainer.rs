@@ -56,6 +56,20 @@ if "SLOW" in variables:
 os.execve(SERVER[0], SERVER + arguments[image + 1 :], variables)
 "#;
 
+/// Runs the server as with the private /tmp of a container, in which the browser's library creates
+/// a directory.
+const PRIVATE: &str = r#"
+import os, runpy
+create = os.mkdir
+def mkdir(path, *options, **named):
+    name = os.fspath(path)
+    if str(name).startswith("/tmp/browser-use"):
+        path = os.environ["TMPDIR"] + name[len("/tmp"):]
+    return create(path, *options, **named)
+os.mkdir = mkdir
+runpy.run_module("openhands.agent_server", run_name="__main__", alter_sys=True)
+"#;
+
 /// Returns a program that stands in for Apptainer.
 fn stand_in(place: &Path, server: &[&str]) -> PathBuf {
     let program = place.join("apptainer");
@@ -155,10 +169,7 @@ async fn an_agent_works_on_a_server_that_apptainer_runs() {
         .step(Step::finish("Made."));
     let model = ScriptedModel::start(script).await.unwrap();
     let server = builder(place)
-        .executable(stand_in(
-            place,
-            &[python, "-P", "-m", "openhands.agent_server"],
-        ))
+        .executable(stand_in(place, &[python, "-P", "-c", PRIVATE]))
         .start()
         .await
         .unwrap();

@@ -2,7 +2,6 @@
 
 use std::{
     process::Command,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -37,33 +36,28 @@ const LIMIT: Duration = Duration::from_secs(20 * 60);
 pub(crate) fn run(options: &Options) -> Result {
     let begun = Instant::now();
     cargo::ensure_nextest()?;
+    let mut rows = Vec::new();
     let engine = match options.docker {
         true => Ok(Engine::start(Kind::Docker)?),
         false => containers::usable_engine(),
     };
-    let engine = match options.no_e2e {
-        true => Err("--no-e2e".to_owned()),
-        false => engine,
+    let steps = match options.no_e2e {
+        true => vec![UNIT, DOCTESTS, EXAMPLE, BENCHES],
+        false => vec![UNIT, DOCTESTS, EXAMPLE, SHARING, ALONE, OPERATIONS, BENCHES],
     };
-    let containers = || engine.as_ref().map_or(Ok(()), containers::usual);
-    let mut sharing: Vec<Step<'_>> = vec![SHARING];
-    if engine.is_ok() {
-        sharing.push(("end to end, servers in containers", &containers));
+    let mut steps: Vec<Step<'_>> = steps
+        .into_iter()
+        .map(|(name, step)| (name, Box::new(step) as Box<dyn Fn() -> Result>))
+        .collect();
+    if let (Ok(engine), false) = (&engine, options.no_e2e) {
+        let usual = || containers::usual(engine);
+        steps.push(("end to end, servers in containers", Box::new(usual)));
     }
-    // Each stage begins when the one before it has passed.
-    let stages = match options.no_e2e {
-        true => vec![vec![vec![UNIT, DOCTESTS, EXAMPLE, BENCHES]]],
-        false => vec![
-            vec![vec![UNIT, DOCTESTS, EXAMPLE]],
-            // These wait for servers half of the time, so they run at the same time.
-            vec![sharing, vec![ALONE, OPERATIONS, BENCHES]],
-        ],
-    };
-    let mut rows = Vec::new();
-    let result = stages.iter().try_for_each(|lanes| {
-        let (times, result) = at_the_same_time(lanes);
-        rows.extend(times);
-        result
+    let result = steps.iter().try_for_each(|(name, step)| {
+        let begun = Instant::now();
+        let outcome = step();
+        rows.push((*name, begun.elapsed(), outcome.is_ok()));
+        outcome
     });
 
     cargo::say("\nsummary");
@@ -74,65 +68,37 @@ pub(crate) fn run(options: &Options) -> Result {
             time.as_secs_f64()
         ));
     }
-    match &engine {
-        Ok(_) => (),
-        Err(_) if options.no_e2e => cargo::say("  skipped  end to end (--no-e2e)"),
-        Err(reason) => cargo::say(&format!(
+    if options.no_e2e {
+        cargo::say("  skipped  end to end (--no-e2e)");
+    }
+    if let (Err(reason), false) = (&engine, options.no_e2e) {
+        cargo::say(&format!(
             "  SKIPPED  end to end, servers in containers: {reason}; `cargo xtask test --docker` \
              requires them"
-        )),
+        ));
     }
     cargo::say(&format!("  total {:.0} s", begun.elapsed().as_secs_f64()));
     result
 }
 
 /// A step and its name in the summary.
-type Step<'a> = (&'static str, &'a (dyn Fn() -> Result + Sync));
+type Step<'a> = (&'static str, Box<dyn Fn() -> Result + 'a>);
 
-/// A finished step, its time, and whether it has passed.
-type Row = (&'static str, Duration, bool);
+/// A step that needs nothing, and its name in the summary.
+type Constant = (&'static str, fn() -> Result);
 
-/// Runs the steps of each lane one after the other, and all lanes at the same time. A lane ends
-/// with its first failure; the others go on.
-fn at_the_same_time(lanes: &[Vec<Step<'_>>]) -> (Vec<Row>, Result) {
-    let lane = |steps: &[Step<'_>]| {
-        let mut rows = Vec::new();
-        let result = steps.iter().try_for_each(|(name, step)| {
-            let begun = Instant::now();
-            let outcome = step();
-            rows.push((*name, begun.elapsed(), outcome.is_ok()));
-            outcome
-        });
-        (rows, result)
-    };
-    thread::scope(|scope| {
-        let lanes: Vec<_> = lanes
-            .iter()
-            .map(|steps| scope.spawn(move || lane(steps)))
-            .collect();
-        let ended = lanes.into_iter().map(|lane| {
-            lane.join()
-                .unwrap_or_else(|_| (Vec::new(), Err("a step panicked".to_owned())))
-        });
-        ended.fold((Vec::new(), Ok(())), |(mut rows, result), (more, next)| {
-            rows.extend(more);
-            (rows, result.and(next))
-        })
-    })
-}
-
-const UNIT: Step<'_> = ("unit, scenario, integration", &|| {
+const UNIT: Constant = ("unit, scenario, integration", || {
     let selected = ["-E", "not package(openhands-tests)"];
     // More than CPUs: many of these tests wait most of the time.
     nextest(&[&selected[..], &["--test-threads", "4"]].concat())
 });
-const DOCTESTS: Step<'_> = ("doctests", &|| {
+const DOCTESTS: Constant = ("doctests", || {
     let doctests = [&["test", "--doc", "--quiet"], &ALL[..]].concat();
     cargo::run(cargo::cargo(&doctests)).map(drop)
 });
-const EXAMPLE: Step<'_> = ("tests of an example, without Python", &example::run);
-const SHARING: Step<'_> = ("end to end, servers of shared templates", &sharing);
-const ALONE: Step<'_> = ("end to end, each test in its process", &|| {
+const EXAMPLE: Constant = ("tests of an example, without Python", example::run);
+const SHARING: Constant = ("end to end, servers of shared templates", sharing);
+const ALONE: Constant = ("end to end, each test in its process", || {
     let selected = format!(
         "package(openhands-tests) and not binary({}) and not binary({})",
         containers::SHARED,
@@ -140,11 +106,11 @@ const ALONE: Step<'_> = ("end to end, each test in its process", &|| {
     );
     nextest(&["-E", &selected])
 });
-const OPERATIONS: Step<'_> = (
+const OPERATIONS: Constant = (
     "operations of the pinned server, each with a call",
-    &api_coverage::run,
+    api_coverage::run,
 );
-const BENCHES: Step<'_> = ("benches without a server, a smoke run of each", &|| {
+const BENCHES: Constant = ("benches without a server, a smoke run of each", || {
     bench::smoke(false)
 });
 

@@ -37,16 +37,18 @@ impl Keeper {
         keeper::Keeper::start(python, &environment).await.map(Self)
     }
 
-    /// Runs the function `end(orphaned)` of this Python script when the keeper ends.
+    /// Runs this Python script now, and its function `end(orphaned)` when the keeper ends. Returns
+    /// the script's variable `said`, a string without line breaks. Not cancel-safe.
     ///
     /// # Errors
     ///
     /// Returns an error if the keeper has ended.
-    pub async fn at_end(&self, script: &str) -> io::Result<()> {
+    pub async fn at_end(&self, script: &str) -> io::Result<String> {
         self.0.at_end(script).await
     }
 
-    /// Ends the keeper and waits for its script. Requires no runtime.
+    /// Ends the keeper and waits for its script, at most 12 s: then the keeper continues by itself.
+    /// Requires no runtime.
     pub fn close_blocking(&self) {
         self.0.close_blocking();
     }

@@ -12,6 +12,7 @@
 )]
 
 mod cleanup;
+mod creation;
 mod engines;
 mod errors;
 mod images;

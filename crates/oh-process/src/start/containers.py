@@ -6,9 +6,8 @@ import subprocess
 import time
 
 LIMIT = 600  # seconds for an engine that is down or restarting
-LIMIT_OWNED = 8  # the same while the owner waits
 # Seconds in which a container may appear that was requested from the engine before the server ended
-CREATION, CREATION_OWNED = 10, 1
+CREATION, CREATION_OWNED = 30, 1
 
 
 def docker(*arguments):
@@ -41,7 +40,7 @@ def end(orphaned):
             elif passed >= creation:
                 return
         except (OSError, ValueError, subprocess.SubprocessError):
-            if passed > (LIMIT if orphaned else LIMIT_OWNED):
+            if passed > LIMIT:
                 return
         time.sleep(pause)
         pause = min(2 * pause, 1)

@@ -172,7 +172,7 @@ impl Plan {
         }
         let variables = self.public_variables();
         let script = ConversationContainers::removal(place, &variables, settled)?;
-        keeper.at_end(&script).await.map_err(|error| {
+        keeper.at_end(&script).await.map(drop).map_err(|error| {
             let message = "cannot register the containers with the keeper process";
             Error::new(ErrorKind::Spawn, message).with_source(error)
         })

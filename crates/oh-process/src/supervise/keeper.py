@@ -14,7 +14,8 @@
 #   d  remove this path if the owner dies        D  remove this path in any case
 #   b  remove the browser directories that this file lists, at the end of each command
 #   g  after the owner's death, give the command this many milliseconds to exit
-#   e  run this script now, and its function `end` last of all             -> "up N"
+#   e  run this script now, and its function `end` last of all             -> "ran SAID"
+#      SAID is the script's variable `said`, one line
 #   q  kill everything and quit
 #
 # A template process (template.py) forks keepers that run their commands without exec.
@@ -410,7 +411,7 @@ class Keeper:
             scope = {}
             exec(compile(payload, "<sent>", "exec"), scope)
             self.end = scope["end"]
-            self.report(b"up %d\n" % self.pid)
+            self.report(b"ran %s\n" % scope.get("said", "").encode())
 
     def serve(self):
         """Follows orders until the end. Returns whether the owner has ended."""

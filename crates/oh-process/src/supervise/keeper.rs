@@ -20,8 +20,11 @@ use std::{
         unix::{ffi::OsStrExt, net::UnixStream as StdUnixStream},
     },
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    process::{ChildStderr, Command, Stdio},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -34,6 +37,7 @@ use tokio::{
 };
 
 use super::{
+    process::Process,
     reports::{Report, Reports},
     status::ExitReport,
     sweep,
@@ -52,7 +56,7 @@ pub(crate) const MARK: &str = "OPENHANDS_RS_OWNED";
 /// programs and libraries, and to choose an encoding.
 const NEEDED: &[&str] = &["PATH", "LD_", "DYLD_", "LANG", "LC_"];
 
-/// Maximum time for a keeper to kill everything before it is killed itself.
+/// Maximum time for a keeper to kill everything before it is killed itself, or left to its script.
 const PATIENCE: Duration = Duration::from_secs(12);
 
 /// Flags for sending: if the reader is gone, return an error instead of raising SIGPIPE.
@@ -115,6 +119,8 @@ struct Inner {
     control: StdUnixStream,
     reports: tokio::sync::Mutex<Reports>,
     mark: String,
+    /// Whether the keeper has a script for its end, which must not be cut off.
+    has_script: AtomicBool,
 }
 
 /// A running command, with its output and its end.
@@ -163,56 +169,6 @@ impl Spawn {
     }
 }
 
-/// How to wait for a keeper's process.
-#[derive(Debug)]
-enum Process {
-    /// A child of this process.
-    Child(Child),
-    /// A child of a template process, which reaps it.
-    #[cfg(target_os = "linux")]
-    Forked(OwnedFd),
-}
-
-impl Process {
-    /// Returns whether the process has ended, and reaps it.
-    fn ended(&mut self, pid: u32) -> bool {
-        match self {
-            Self::Child(child) => match child.try_wait() {
-                Ok(Some(_)) => true,
-                Ok(None) => false,
-                // Another part of this program has reaped it.
-                Err(_) => {
-                    !Path::new(&format!("/proc/{pid}")).exists() || !cfg!(target_os = "linux")
-                }
-            },
-            #[cfg(target_os = "linux")]
-            Self::Forked(process) => {
-                let now = rustix::event::Timespec::default();
-                let mut polled = [rustix::event::PollFd::new(
-                    process,
-                    rustix::event::PollFlags::IN,
-                )];
-                // A process that cannot be polled counts as ended.
-                rustix::event::poll(&mut polled, Some(&now)) != Ok(0)
-            }
-        }
-    }
-
-    fn kill(&mut self) {
-        match self {
-            Self::Child(child) => {
-                let _gone = child.kill();
-                let _gone = child.wait();
-            }
-            #[cfg(target_os = "linux")]
-            Self::Forked(process) => {
-                use rustix::process::{Signal, pidfd_send_signal};
-                let _gone = pidfd_send_signal(&*process, Signal::KILL);
-            }
-        }
-    }
-}
-
 impl Keeper {
     /// Waits for a keeper that a template process forks for this socket. Cancel-safe: dropping the
     /// future ends the keeper.
@@ -250,6 +206,7 @@ impl Keeper {
             control,
             reports: tokio::sync::Mutex::new(reports),
             mark: uuid::Uuid::new_v4().simple().to_string(),
+            has_script: AtomicBool::new(false),
         })))
     }
 
@@ -286,6 +243,7 @@ impl Keeper {
                 UnixStream::from_std(ours).map_err(failed)?,
             )),
             mark,
+            has_script: AtomicBool::new(false),
         }));
         let script = format!("{:08}{SCRIPT}", SCRIPT.len());
         keeper.0.write(script.as_bytes()).map_err(failed)?;
@@ -327,14 +285,16 @@ impl Keeper {
             .send(b'g', grace.as_millis().to_string().as_bytes(), &[])
     }
 
-    /// Runs the function `end` of this Python script last of all: after everything else is gone,
-    /// whether the owner has died or not. Replaces an earlier script. Returns when the keeper has
-    /// the script.
-    pub(crate) async fn at_end(&self, script: &str) -> io::Result<()> {
+    /// Runs this Python script now, and its function `end` last of all: after everything else is
+    /// gone, whether the owner has died or not. Replaces an earlier script. Returns the script's
+    /// variable `said`, a string without line breaks, when it ran. Not cancel-safe: a dropped
+    /// future leaves the report of the script to the next caller.
+    pub(crate) async fn at_end(&self, script: &str) -> io::Result<String> {
         let mut reports = self.0.reports.lock().await;
+        self.0.has_script.store(true, Ordering::Relaxed);
         self.0.send(b'e', script.as_bytes(), &[])?;
         match reports.next().await {
-            Some(Report::Up(_)) => Ok(()),
+            Some(Report::Ran(said)) => Ok(said),
             _ => Err(io::Error::other("the keeper process has ended")),
         }
     }
@@ -361,7 +321,7 @@ impl Keeper {
                     return Err(failed(io::Error::from_raw_os_error(code)));
                 }
                 // The report belongs to an earlier command whose end no caller has awaited.
-                Some(Report::Exit(..) | Report::Up(_) | Report::Refused(_)) => {}
+                Some(Report::Exit(..) | Report::Up(_) | Report::Ran(_) | Report::Refused(_)) => {}
                 None => {
                     return Err(failed(io::Error::other("the keeper process has ended")));
                 }
@@ -465,8 +425,13 @@ impl Inner {
         // ignores SIGCHLD, the kernel reaps children by itself.
         while !self.ended() {
             if begun.elapsed() > PATIENCE {
-                self.process().kill();
-                sweep::kill_marked(MARK, &self.mark);
+                let leaves = self.has_script.load(Ordering::Relaxed);
+                if leaves {
+                    self.process().leave();
+                } else {
+                    self.process().kill();
+                }
+                sweep::kill_marked(MARK, &self.mark, leaves.then_some(self.pid));
                 return;
             }
             thread::sleep(Duration::from_millis(1));
@@ -542,7 +507,7 @@ impl End {
             _ => {
                 self.unkept = true;
                 let keeper = self.keeper.clone();
-                let swept = spawn_blocking(move || sweep::kill_marked(MARK, &keeper.0.mark));
+                let swept = spawn_blocking(move || sweep::kill_marked(MARK, &keeper.0.mark, None));
                 ExitReport::from_code(-9, swept.await.unwrap_or_default())
             }
         };

@@ -117,7 +117,7 @@ impl Keeper {
     }
 
     /// Exists for the compiler only: no keeper can exist on this system.
-    pub(crate) async fn at_end(&self, _: &str) -> io::Result<()> {
+    pub(crate) async fn at_end(&self, _: &str) -> io::Result<String> {
         match *self {}
     }
 

@@ -8,6 +8,8 @@ pub(crate) mod keeper;
 pub(crate) mod keeper;
 pub(crate) mod logs;
 #[cfg(unix)]
+pub(crate) mod process;
+#[cfg(unix)]
 pub(crate) mod reports;
 pub(crate) mod shared;
 pub(crate) mod status;

@@ -21,6 +21,8 @@ pub(crate) struct Reports {
 pub(crate) enum Report {
     /// The process runs and takes orders.
     Up(u32),
+    /// A script ran, and said this.
+    Ran(String),
     /// A template process does not fork, for this reason.
     Refused(String),
     /// The command has started.
@@ -55,10 +57,8 @@ impl Reports {
             let mut number = || words.next().and_then(|word| word.parse::<i32>().ok());
             let report = match (word, number(), number()) {
                 (Some("up"), pid, _) => Report::Up(pid.unwrap_or_default().unsigned_abs()),
-                (Some("no"), ..) => {
-                    let why = line.trim().strip_prefix("no").unwrap_or_default();
-                    Report::Refused(why.trim().to_owned())
-                }
+                (Some("no"), ..) => Report::Refused(after("no", &line)),
+                (Some("ran"), ..) => Report::Ran(after("ran", &line)),
                 (Some("pid"), Some(pid), _) => Report::Pid(pid.unsigned_abs()),
                 (Some("fail"), Some(code), _) => Report::Failed(code),
                 (Some("exit"), Some(code), Some(others)) => {
@@ -69,4 +69,10 @@ impl Reports {
             return Some(report);
         }
     }
+}
+
+/// Returns the text after the first word of a line.
+fn after(word: &str, line: &str) -> String {
+    let text = line.trim().strip_prefix(word).unwrap_or_default();
+    text.trim().to_owned()
 }

@@ -1,10 +1,10 @@
 //! Finds processes by a mark in their environment and kills them. A last resort, used only if the
-//! keeper that normally does this was itself killed.
+//! keeper that normally does this was itself killed, or does not answer.
 
-/// Kills every process whose environment contains `name=value`, until none is left. Returns how
-/// many were killed.
+/// Kills every process whose environment contains `name=value`, except `spared`, until none is
+/// left. Returns how many were killed.
 #[cfg(target_os = "linux")]
-pub(crate) fn kill_marked(name: &str, value: &str) -> u32 {
+pub(crate) fn kill_marked(name: &str, value: &str, spared: Option<u32>) -> u32 {
     use std::{collections::HashSet, fs, thread, time::Duration};
 
     use rustix::process::{Pid, Signal, kill_process};
@@ -13,6 +13,7 @@ pub(crate) fn kill_marked(name: &str, value: &str) -> u32 {
     let marked = || {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let pids = pids.filter(|pid| spared != Some(pid.unsigned_abs()));
         pids.filter(|pid| {
             // The environment of a zombie is empty, so zombies are not counted.
             fs::read(format!("/proc/{pid}/environ")).is_ok_and(|bytes| {
@@ -41,6 +42,6 @@ pub(crate) fn kill_marked(name: &str, value: &str) -> u32 {
 
 /// Does nothing: on other systems the environment of other processes is not accessible.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn kill_marked(_name: &str, _value: &str) -> u32 {
+pub(crate) fn kill_marked(_name: &str, _value: &str, _spared: Option<u32>) -> u32 {
     0
 }

@@ -15,6 +15,8 @@ mod bootstrap;
 mod common;
 #[cfg(target_os = "linux")]
 mod hostile;
+#[cfg(target_os = "linux")]
+mod keeper;
 mod lifecycle;
 mod logs;
 mod owned;

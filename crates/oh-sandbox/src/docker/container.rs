@@ -2,9 +2,12 @@
 
 use std::thread;
 
-use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, RenameContainerOptionsBuilder,
-    StartContainerOptions, UploadToContainerOptionsBuilder,
+use bollard::{
+    models::ContainerCreateBody,
+    query_parameters::{
+        CreateContainerOptionsBuilder, InspectContainerOptions, RenameContainerOptionsBuilder,
+        StartContainerOptions, UploadToContainerOptionsBuilder,
+    },
 };
 use bytes::Bytes;
 use futures_util::stream;
@@ -12,7 +15,11 @@ use tracing::warn;
 
 use crate::{
     Engine, Error, ErrorKind, Progress, Result,
-    docker::{config, create, refused, remover::Remover, settings::Settings},
+    docker::{
+        config, create, refused,
+        remover::{Created, Remover},
+        settings::Settings,
+    },
 };
 
 /// A container that is removed with this value.
@@ -66,48 +73,28 @@ impl Container {
         order: &Order<'_>,
         limited: bool,
     ) -> Result<(Self, Option<bollard::errors::Error>)> {
-        remover.expect().await?;
-        let guard = Self {
+        let mut guard = Self {
             engine: engine.clone(),
             id: order.name.to_owned(),
             remover,
             owned: true,
         };
-        // The caller's name comes later: the keeper must never remove a container of this name that
-        // somebody else has created.
-        let mut options = CreateContainerOptionsBuilder::new().name(order.name);
-        if let Some(platform) = &order.settings.platform {
-            options = options.platform(platform);
-        }
-        let options = options.build();
+        let platform = order.settings.platform.clone();
         let body = create::body(order.settings, order.port, order.owner, limited);
         // In a task, because the engine creates the container even if nobody waits for it.
         let creation = tokio::spawn(async move {
-            let mut guard = guard;
-            let docker = guard.engine.docker.clone();
-            let created = docker.create_container(Some(options), body).await;
-            match &created {
-                Ok(created) => {
-                    guard.id.clone_from(&created.id);
-                    guard.remover.created(&created.id).await?;
-                }
-                Err(bollard::errors::Error::DockerResponseServerError { .. }) => {
-                    guard.owned = false;
-                    guard.remover.release().await?;
-                }
-                // The engine may have created the container nevertheless.
-                Err(_) => {}
-            }
-            Ok::<_, Error>((guard, created))
+            let created = guard.create(platform, body).await;
+            (guard, created)
         });
         let (guard, created) = creation.await.map_err(|error| {
             let message = "the tokio runtime is shutting down";
             Error::new(ErrorKind::Spawn, message).with_source(error)
-        })??;
-        match created {
-            Ok(_) => {}
-            Err(error) if refused::is_about_limits(&error) => return Ok((guard, Some(error))),
-            Err(error) => return Err(refused::error("cannot create the container", error)),
+        })?;
+        if let Some(refusal) = created? {
+            if refused::is_about_limits(&refusal) {
+                return Ok((guard, Some(refusal)));
+            }
+            return Err(refused::error("cannot create the container", refusal));
         }
         if order.settings.gpus {
             guard.check_gpus().await?;
@@ -128,6 +115,51 @@ impl Container {
             .start_container(&guard.id, None::<StartContainerOptions>)
             .await;
         Ok((guard, started.err()))
+    }
+
+    /// Creates the container under its own name. Returns the engine's refusal, if it refuses. Not
+    /// cancel-safe: the engine creates the container even if nobody waits for it.
+    async fn create(
+        &mut self,
+        platform: Option<String>,
+        body: ContainerCreateBody,
+    ) -> Result<Option<bollard::errors::Error>> {
+        // The caller's name comes later: the keeper must never remove a container of this name that
+        // somebody else has created.
+        let created = match self.remover.create(platform.as_deref(), &body).await? {
+            Some(created) => created,
+            None => {
+                let mut options = CreateContainerOptionsBuilder::new().name(&self.id);
+                if let Some(platform) = &platform {
+                    options = options.platform(platform);
+                }
+                let docker = &self.engine.docker;
+                match docker.create_container(Some(options.build()), body).await {
+                    Ok(created) => Created::As(created.id),
+                    Err(refusal @ bollard::errors::Error::DockerResponseServerError { .. }) => {
+                        Created::Refused(refusal)
+                    }
+                    Err(error) => {
+                        return Err(refused::error("cannot create the container", error));
+                    }
+                }
+            }
+        };
+        match created {
+            Created::As(id) => self.id = id,
+            Created::Refused(refusal) => {
+                self.owned = false;
+                return Ok(Some(refusal));
+            }
+            Created::Lost(reason) => {
+                let message = format!(
+                    "cannot create the container: the connection to the engine was lost \
+                     ({reason}); check that it runs"
+                );
+                return Err(Error::new(ErrorKind::NoEngine, message));
+            }
+        }
+        Ok(None)
     }
 
     /// Checks that the engine has noticed the request for GPUs. Podman 4 ignores it.

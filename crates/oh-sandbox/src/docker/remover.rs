@@ -1,9 +1,12 @@
-//! The keeper of a container: a process that removes it after this process has ended.
+//! The keeper of a container: a process that creates it, and removes it after this process has
+//! ended.
 
 use std::{path::PathBuf, time::Duration};
 
+use bollard::models::ContainerCreateBody;
 use oh_process::internal::Keeper;
-use serde_json::json;
+use serde_json::{Value, json};
+use url::form_urlencoded;
 
 use crate::{Engine, Error, ErrorKind, Result, docker::discover::Address};
 
@@ -11,8 +14,7 @@ use crate::{Engine, Error, ErrorKind, Result, docker::discover::Address};
 const SSH: Duration = Duration::from_secs(30);
 const SCRIPT: &str = include_str!("remove.py");
 
-/// Removes a container that has this id or name. The keeper does nothing until a container is
-/// expected.
+/// Creates a container with this name and removes it. The keeper does nothing before that.
 #[derive(Debug, Clone)]
 pub(crate) struct Remover {
     /// Not set if the caller wants none.
@@ -22,6 +24,17 @@ pub(crate) struct Remover {
     place: Option<PathBuf>,
     name: String,
     grace: Duration,
+}
+
+/// The result of a request to create a container.
+#[derive(Debug)]
+pub(crate) enum Created {
+    /// The container exists, with this id.
+    As(String),
+    /// The engine has refused it.
+    Refused(bollard::errors::Error),
+    /// The connection failed for this reason. The engine may have created the container.
+    Lost(String),
 }
 
 impl Remover {
@@ -49,21 +62,24 @@ impl Remover {
         })
     }
 
-    /// Removes the container from now on. Call this before the engine is asked to create the
-    /// container.
-    pub(crate) async fn expect(&self) -> Result<()> {
-        self.send(&self.script(true)).await
-    }
-
-    /// Registers that the container exists and has this id.
-    pub(crate) async fn created(&mut self, id: &str) -> Result<()> {
-        self.name = id.to_owned();
-        self.send(&self.script(false)).await
+    /// Creates the container, and removes it from now on. Returns the response of the engine, or
+    /// `None` if there is no keeper. The keeper sends the request: it gets the response even if
+    /// this process ends first, so it knows whether there is a container. Not cancel-safe.
+    pub(crate) async fn create(
+        &self,
+        platform: Option<&str>,
+        body: &ContainerCreateBody,
+    ) -> Result<Option<Created>> {
+        if self.keeper.is_none() {
+            return Ok(None);
+        }
+        let script = self.script() + &creation(&self.name, platform, body);
+        self.send(&script).await.map(|said| Some(created(&said)))
     }
 
     /// Removes nothing from now on.
     pub(crate) async fn release(&self) -> Result<()> {
-        self.send("def end(orphaned):\n    pass\n").await
+        self.send("def end(orphaned):\n    pass\n").await.map(drop)
     }
 
     /// Removes the container and waits until it is gone. Returns false if there is no keeper that
@@ -78,7 +94,7 @@ impl Remover {
         }
     }
 
-    fn script(&self, pending: bool) -> String {
+    fn script(&self) -> String {
         // A string of JSON is also one of Python.
         let address = match &self.address {
             Address::Unix(path) => json!(path.to_string_lossy()),
@@ -93,23 +109,57 @@ impl Remover {
                 json!({"ssh": arguments, "agent": agent, "place": place.unwrap_or_default()})
             }
         };
-        let pending = if pending { "True" } else { "False" };
         let grace = self.grace.as_secs_f64().ceil();
         format!(
-            "ADDRESS = {address}\nNAME = {}\nPENDING = {pending}\nGRACE = {grace}\n{SCRIPT}",
+            "ADDRESS = {address}\nNAME = {}\nGRACE = {grace}\n{SCRIPT}",
             json!(self.name)
         )
     }
 
-    async fn send(&self, script: &str) -> Result<()> {
+    async fn send(&self, script: &str) -> Result<String> {
         let Some(keeper) = &self.keeper else {
-            return Ok(());
+            return Ok(String::new());
         };
         keeper.at_end(script).await.map_err(|error| {
-            let message = "cannot register the container with the keeper process";
+            let message = "the process that removes the container when this program ends has ended";
             Error::new(ErrorKind::Spawn, message).with_source(error)
         })
     }
+}
+
+/// Returns the line that lets the script create a container.
+fn creation(name: &str, platform: Option<&str>, body: &ContainerCreateBody) -> String {
+    let mut query = form_urlencoded::Serializer::new("/containers/create?".to_owned());
+    query.append_pair("name", name);
+    if let Some(platform) = platform {
+        query.append_pair("platform", platform);
+    }
+    // A string of JSON is also one of Python.
+    let (path, body) = (json!(query.finish()), json!(json!(body).to_string()));
+    format!("said = create({path}, {body})\n")
+}
+
+/// Reads what the script says about a creation.
+fn created(said: &str) -> Created {
+    let mut said: Value = serde_json::from_str(said).unwrap_or_default();
+    let mut text = |pointer| match said.pointer_mut(pointer).map(Value::take) {
+        Some(Value::String(text)) => Some(text),
+        _ => None,
+    };
+    if let Some(id) = text("/response/Id") {
+        return Created::As(id);
+    }
+    if let Some(lost) = text("/lost") {
+        return Created::Lost(lost);
+    }
+    let message = text("/response/message").unwrap_or_default();
+    let status = said["status"]
+        .as_u64()
+        .and_then(|status| status.try_into().ok());
+    Created::Refused(bollard::errors::Error::DockerResponseServerError {
+        status_code: status.unwrap_or_default(),
+        message,
+    })
 }
 
 /// Starts a keeper with the first interpreter of this machine that can run it. `otherwise` is what

@@ -156,6 +156,7 @@ async fn goals_children_and_client_tools(server: &LocalServer) {
     goals::a_goal_while_busy_is_refused(server).await;
     children::children_are_started_awaited_and_listed(server).await;
     client_tools::results_reach_the_agent_and_the_run_waits_for_them(server).await;
+    client_tools::a_result_that_arrives_while_the_model_is_asked(server).await;
     client_tools::a_call_is_executed_once_by_any_number_of_handles(server).await;
     client_tools::what_was_cut_off_is_taken_up_when_asked(server).await;
     client_tools::each_call_is_carried_out_once_over_a_link_that_breaks(server).await;

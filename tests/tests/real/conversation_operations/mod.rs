@@ -116,6 +116,7 @@ async fn operations(server: &LocalServer) {
     branches::an_unknown_event_is_reported_and_nothing_moves(server).await;
     pending::pending_actions_come_as_a_stream_and_are_answered(server).await;
     pending::a_policy_asks_for_risky_actions_only(server).await;
+    settings::the_state_names_hooks_secrets_and_skills(server).await;
     settings::secrets_are_given_as_text_looked_up_and_computed(server).await;
     settings::tags_titles_and_models_change(server).await;
     settings::an_unknown_profile_is_reported_and_the_model_stays(server).await;

@@ -4,8 +4,10 @@
 //! The server has no channel for a tool's result: it answers the call itself at once, and the agent
 //! continues. Therefore a result is delivered as a user message that names the call. A running
 //! agent reads the message in its next step; if the agent has finished, the message starts another
-//! run. (Before server 1.45, a message that arrives while the model is being asked for its last
-//! answer may stay unread; a reminder follows.) A tool without a result returns [`ToolResult::none`], and no message is sent.
+//! run. A tool without a result returns [`ToolResult::none`], and no message is sent.
+//!
+//! Before server 1.45, a message that arrives while the model is asked for its last answer may stay
+//! unread. A reminder follows then.
 
 pub(crate) mod claims;
 mod handle;

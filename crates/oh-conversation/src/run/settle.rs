@@ -49,10 +49,9 @@ impl Run {
                 // The dispatcher ends together with the link, and its results are lost.
                 return end_of_link(conversation.end().await);
             };
-            if delivered == before && (self.join || !unread(conversation)) {
-                if self.join || !self.remind().await? {
-                    return Ok(end);
-                }
+            let over = delivered == before && (self.join || !unread(conversation));
+            if over && (self.join || !self.remind().await?) {
+                return Ok(end);
             }
             // The server may have a run in progress or finished; this run joins it or finds nothing
             // to do.

@@ -180,10 +180,8 @@ impl CompletionCallback {
         let Err(error) = result else {
             return self.completed().await;
         };
-        let name = std::any::type_name::<E>().trim_start_matches(['&', ' ']);
-        let name = name.split('<').next().unwrap_or(name);
-        let code = name.rsplit("::").next().unwrap_or(name).to_owned();
-        self.failed(code, oh_protocol::reason::of(error)).await
+        self.failed(code_of::<E>(), oh_protocol::reason::of(error))
+            .await
     }
 
     /// Reports that the work is completed.
@@ -283,6 +281,16 @@ impl CompletionCallback {
                 Err(Error::new(ErrorKind::Timeout, context))
             }
         }
+    }
+}
+
+/// Returns the name of a type of errors, without its path. A boxed error has none.
+pub(crate) fn code_of<E>() -> &'static str {
+    let name = std::any::type_name::<E>().trim_start_matches(['&', ' ']);
+    let name = name.split('<').next().unwrap_or(name);
+    match name.rsplit("::").next().unwrap_or(name) {
+        "Box" => "Error",
+        name => name,
     }
 }
 

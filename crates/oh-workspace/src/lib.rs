@@ -38,6 +38,7 @@ mod workspace;
 
 mod automation;
 mod command;
+mod completion;
 mod error;
 mod ext;
 mod files;
@@ -53,9 +54,9 @@ mod shell;
 // In signatures of this crate.
 pub use automation::{CompletionCallback, automation_tags};
 pub use command::{
-    Command, CommandBytes, CommandEnd, CommandOutput, Execute, History, HistoryStream, Output,
-    OutputChunk,
+    Command, CommandBytes, CommandEnd, CommandOutput, Execute, History, Output, OutputChunk,
 };
+pub use completion::CompletionReport;
 pub use error::{Error, ErrorKind, Result};
 pub use ext::WorkspaceExt;
 pub use files::{Archive, ByteStream, Download, Downloaded, Progress, Subdirectories, Upload};

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use oh_protocol::ConversationId;
-use oh_workspace::{CompletionCallback, ErrorKind, automation_tags};
+use oh_workspace::{CompletionCallback, CompletionReport, ErrorKind, automation_tags};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -261,4 +261,77 @@ async fn a_run_that_did_not_finish_is_reported_as_failed() {
         assert_eq!(body["error"]["code"], code, "{body}");
         assert_eq!(body["error"]["detail"], detail, "{body}");
     }
+}
+
+/// Returns the report of work that is done with a callback, and the result of the work.
+async fn around<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    work: impl FnOnce(CompletionReport) -> F,
+) -> (Value, Result<T, E>) {
+    let (url, asked) = once("200 OK").await;
+    let callback = CompletionCallback::new(&url).unwrap().run_id("r");
+    let result = CompletionCallback::around(callback, work).await;
+    (body(&asked.await.unwrap()), result)
+}
+
+#[tokio::test]
+async fn the_end_of_work_is_reported_with_its_result_conversation_and_cost() {
+    let id = ConversationId::random();
+    let work = async |report: CompletionReport| {
+        report.conversation(id);
+        report.cost(0.5);
+        Ok::<_, std::io::Error>(7)
+    };
+    let (body, result) = around(work).await;
+    let expected = json!({"status": "COMPLETED", "run_id": "r", "cost": 0.5,
+        "conversation_id": id.to_string()});
+    assert_eq!((body, result.unwrap()), (expected, 7));
+
+    let (body, result) = around(async |_| Err::<(), _>(Refused("why"))).await;
+    assert_eq!(result.unwrap_err().0, "why");
+    assert_eq!(body["status"], "FAILED");
+    let error = |body: &Value| format!("{}: {}", body["error"]["code"], body["error"]["detail"]);
+    assert_eq!(error(&body), r#""Refused": "why""#);
+    let boxed = async |_| Err::<(), Box<dyn std::error::Error>>("why".into());
+    let (body, _) = around(boxed).await;
+    assert_eq!(error(&body), r#""Error": "why""#);
+}
+
+/// Dropping the work blocks its thread, so the receiver of the report needs another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_is_cancelled_or_panics_is_reported() {
+    for (panics, code) in [(false, "Cancelled"), (true, "Panicked")] {
+        let (url, asked) = once("200 OK").await;
+        let callback = CompletionCallback::new(&url).unwrap();
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let work = tokio::spawn(CompletionCallback::around(callback, async move |report| {
+            report.cost(0.5);
+            begun.send(()).unwrap();
+            assert!(!panics, "as requested");
+            std::future::pending::<Result<(), std::io::Error>>().await
+        }));
+        begins.await.unwrap();
+        if !panics {
+            work.abort();
+        }
+        let body = body(&asked.await.unwrap());
+        assert_eq!(work.await.unwrap_err().is_panic(), panics);
+        assert_eq!(
+            (&body["status"], &body["error"]["code"], &body["cost"]),
+            (&json!("FAILED"), &json!(code), &json!(0.5))
+        );
+    }
+}
+
+#[tokio::test]
+async fn work_does_not_depend_on_its_callback() {
+    let work = async |report: CompletionReport| {
+        report.cost(0.5);
+        Ok::<_, std::io::Error>(7)
+    };
+    let none = CompletionCallback::around(None, work).await;
+    assert_eq!(none.unwrap(), 7);
+    // Nothing listens there.
+    let callback = CompletionCallback::new("http://127.0.0.1:1/").unwrap();
+    let unsent = CompletionCallback::around(callback, work).await;
+    assert_eq!(unsent.unwrap(), 7);
 }

@@ -11,6 +11,7 @@ use openhands_examples::{Model, ProvisionBar};
 
 const TASK: &str = "Create test_broken.py with a function that has a syntax error on purpose. \
     Then finish. If the file does not compile, correct it and finish again.";
+const HOOKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/hooks");
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -27,8 +28,9 @@ async fn job() -> Result<(), Box<dyn Error>> {
     println!("model: {model}");
 
     // Start a private server: provisioned on first use, with its own state and a new session key.
+    let (builder, hooks) = (LocalServer::builder(), HOOKS);
     let bar = ProvisionBar::new();
-    let builder = LocalServer::builder().on_progress(move |step| bar.show(&step));
+    let builder = builder.on_progress(move |step| bar.show(&step));
     let server = builder.start().await?;
     println!("server: {} at {}", server.info().version, server.url());
 
@@ -38,7 +40,7 @@ async fn job() -> Result<(), Box<dyn Error>> {
     println!("$ {}: {}", output.command(), output.stdout().trim());
 
     // Start a conversation. On the server, the Stop hook runs each time the agent wants to finish.
-    let hook = concat!(env!("CARGO_MANIFEST_DIR"), "/hooks/pycompile_check.sh");
+    let hook = format!("{hooks}/pycompile_check.sh");
     let agent = Agent::default_preset(model.agent()).cli_mode(true);
     let conversation = Conversation::builder(&workspace, agent)
         .hooks(HookConfig::new().stop(Hook::command(hook).timeout(Duration::from_secs(60))))

@@ -3,10 +3,13 @@
 
 mod model;
 
-use std::time::Duration;
+use std::{env, fmt, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use openhands::process::Progress;
+use openhands::{
+    process,
+    sandbox::{self, DockerServer},
+};
 use tracing_subscriber::EnvFilter;
 
 pub use model::Model;
@@ -20,6 +23,31 @@ pub fn init_tracing() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+}
+
+/// Returns the image of a server in a container: the one in `OPENHANDS_IMAGE`, such as the one that
+/// `cargo xtask image` builds, or else the published one.
+pub fn image() -> String {
+    let set = env::var("OPENHANDS_IMAGE").ok();
+    set.unwrap_or_else(DockerServer::default_image)
+}
+
+/// A step of a server's start.
+pub trait Step: fmt::Display {
+    /// Returns whether there are many such steps, so that only the newest one is of interest.
+    fn is_detail(&self) -> bool;
+}
+
+impl Step for process::Progress {
+    fn is_detail(&self) -> bool {
+        matches!(self, Self::Installing(_))
+    }
+}
+
+impl Step for sandbox::Progress {
+    fn is_detail(&self) -> bool {
+        matches!(self, Self::Pulling { .. })
+    }
 }
 
 /// Shows the progress of a server's start: a line for each step, with a spinner in a terminal.
@@ -37,14 +65,12 @@ impl ProvisionBar {
     }
 
     /// Shows a step.
-    pub fn show(&self, step: &Progress) {
-        if let Progress::Installing(line) = step {
-            self.0.set_message(line.clone());
-        } else {
+    pub fn show(&self, step: &impl Step) {
+        if !step.is_detail() {
             // Without a terminal the bar is hidden, and would swallow lines.
             self.0.suspend(|| println!("· {step}"));
-            self.0.set_message(step.to_string());
         }
+        self.0.set_message(step.to_string());
     }
 }
 

@@ -90,6 +90,30 @@ fn nothing_is_left(place: &TempDir) {
     }
 }
 
+/// Returns the code of an example, without what a server in a container needs: other imports, and
+/// the statement that creates the builder.
+fn same_for_all_servers(code: &str) -> Vec<&str> {
+    let mut lines = code.lines();
+    let mut same = Vec::new();
+    while let Some(line) = lines.next() {
+        if line.trim_start().starts_with("let (builder, hooks) = ") {
+            let mut statement = std::iter::once(line).chain(&mut lines);
+            assert!(statement.any(|line| line.ends_with(';')));
+        } else if !line.starts_with("use ") && !line.trim_start().starts_with("//") {
+            same.push(line);
+        }
+    }
+    same
+}
+
+#[test]
+fn the_main_job_in_a_container_differs_in_one_statement() {
+    let local = include_str!("../local_agent_server.rs");
+    let contained = include_str!("../docker.rs");
+    assert!(contained.contains("DockerServer::builder()"));
+    assert_eq!(same_for_all_servers(local), same_for_all_servers(contained));
+}
+
 fn text(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))

@@ -32,6 +32,8 @@ pub(crate) struct Options {
 pub(crate) const PROGRAM: &str = "docker";
 /// The end-to-end tests that share a process, and thus a template for each version of the server.
 pub(crate) const SHARED: &str = "real";
+/// The example that a test of containers runs.
+const EXAMPLE: &str = "docker";
 /// The scenes of these tests that are played in a container.
 pub(crate) const SCENES: &str = "in_a_container::";
 /// Number of tests that run at once. Most of the time they wait for servers.
@@ -95,10 +97,12 @@ fn on(engine: &Engine, kind: Kind, long: bool, names: &[String]) -> Result {
     let run = format!("run-{}", std::process::id());
     let place = env::temp_dir().join(format!("oh-containers-{}", std::process::id()));
     fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+    let example = cargo::example_program(EXAMPLE)?;
     let run_tests = |program: &str, selected: &[String]| -> Result {
         let mut command = Command::new(cargo::test_program(program)?);
         command.env("DOCKER_HOST", engine.address());
         command.env("OPENHANDS_TEST_IMAGE", image::tag()?);
+        command.env("OPENHANDS_TEST_EXAMPLE", &example);
         command
             .env("OPENHANDS_TEST_RUN", &run)
             .env("TMPDIR", &place);

@@ -15,6 +15,7 @@ mod cleanup;
 mod creation;
 mod engines;
 mod errors;
+mod example;
 mod images;
 mod lifecycle;
 mod owners;

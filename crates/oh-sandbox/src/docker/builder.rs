@@ -6,7 +6,10 @@ use secrecy::SecretString;
 
 use crate::{
     DockerServer, Engine, Progress, Pull, Result, Volume,
-    docker::{progress::Report, settings::Settings},
+    docker::{
+        progress::Report,
+        settings::{Settings, default_image},
+    },
     options::option_setters,
 };
 
@@ -50,6 +53,17 @@ impl DockerServer {
     pub fn builder() -> DockerServerBuilder {
         DockerServerBuilder::default()
     }
+
+    /// Returns the name of the default image: the one of the pinned version
+    /// ([`SERVER_VERSION`](oh_process::SERVER_VERSION)) that the server's authors publish. For
+    /// programs that download it before the first start.
+    ///
+    /// The name contains a tag and no digest. To exclude that the tag is moved, pass the name with
+    /// the digest (`name@sha256:…`) of an image that you have checked to
+    /// [`image`](DockerServerBuilder::image).
+    pub fn default_image() -> String {
+        default_image()
+    }
 }
 
 impl DockerServerBuilder {
@@ -59,8 +73,8 @@ impl DockerServerBuilder {
         self
     }
 
-    /// Sets the image: a name with a tag or a digest. Default: the image of the pinned version that
-    /// the server's authors publish. Any image that starts an agent server will do.
+    /// Sets the image: a name with a tag or a digest. Default: [`DockerServer::default_image`]. Any
+    /// image that starts an agent server will do.
     pub fn image(mut self, image: impl Into<String>) -> Self {
         self.settings.image = image.into();
         self

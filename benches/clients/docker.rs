@@ -2,8 +2,10 @@
 //! the Python client's `DockerWorkspace`; then servers from a template and from a pool of this
 //! library.
 //!
-//! Every start is followed by a stop, so that one container runs at a time. Processor time and
-//! memory of a container are those that the engine reports when the server is ready.
+//! Every start is followed by a stop, so that one container runs at a time. A stop ends when the
+//! engine has no container. Processor time and memory of a container are those that the engine
+//! reports when the server is ready. The processor time of a client includes the programs that it
+//! starts: the peer's commands of `docker`, and the keeper of this library.
 
 use std::{
     env,
@@ -95,15 +97,20 @@ async fn peer(image: &str) -> Outcome<Option<(&'static str, &'static str)>> {
 async fn cold(name: &str, command: Command, arguments: &[&str]) -> Outcome<Cold> {
     let mut subject = Subject::start(command, arguments)?;
     subject.wait_for("up").await?;
-    let (idle, begun) = (subject.cpu()?, Instant::now());
+    let (idle, begun) = (subject.cpu_with_children()?, Instant::now());
     subject.send("start").await?;
     let id = subject.wait_for("started").await?;
+    let id = id.trim_matches('"');
     let time = milliseconds(begun.elapsed());
-    let used = used(id.trim_matches('"')).await?;
-    let client = (subject.cpu()? - idle) * 1e3;
+    let used = used(id).await?;
+    let client = (subject.cpu_with_children()? - idle) * 1e3;
     let begun = Instant::now();
     subject.send("stop").await?;
     subject.wait_for("stopped").await?;
+    // The peer does not wait for the removal.
+    while ask(&format!("/containers/{id}/json")).await?.0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     row("stop", name, milliseconds(begun.elapsed()), "ms");
     subject.ended().await?;
     row(START, name, time, "ms");
@@ -202,19 +209,9 @@ pub(crate) async fn play(image: &str) -> Outcome {
 
 /// Asks the engine what a container has used. The library does not offer this.
 async fn used(container: &str) -> Outcome<Used> {
-    let host = env::var("DOCKER_HOST").unwrap_or_default();
-    let path = host
-        .strip_prefix("unix://")
-        .ok_or("DOCKER_HOST is not a socket")?;
-    let mut stream = UnixStream::connect(path).await?;
     let options = "stream=false&one-shot=true";
-    // HTTP 1.0, so that the response ends with the connection.
-    let request = format!("GET /containers/{container}/stats?{options} HTTP/1.0\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut response = String::new();
-    stream.read_to_string(&mut response).await?;
-    let body = response.split_once("\r\n\r\n").ok_or("no response")?.1;
-    let stats: Value = serde_json::from_str(body)?;
+    let (_, body) = ask(&format!("/containers/{container}/stats?{options}")).await?;
+    let stats: Value = serde_json::from_str(&body)?;
     let processor = stats["cpu_stats"]["cpu_usage"]["total_usage"].as_f64();
     let memory = &stats["memory_stats"]["stats"];
     // The first and the second version of control groups.
@@ -223,6 +220,23 @@ async fn used(container: &str) -> Outcome<Used> {
         processor: processor.ok_or("no processor time")? / 1e6,
         memory: memory.ok_or("no memory")? / 1024.0 / 1024.0,
     })
+}
+
+/// Sends a request to the engine. Returns whether it succeeded, and the body of the response.
+async fn ask(path: &str) -> Outcome<(bool, String)> {
+    let host = env::var("DOCKER_HOST").unwrap_or_default();
+    let socket = host
+        .strip_prefix("unix://")
+        .ok_or("DOCKER_HOST is not a socket")?;
+    let mut stream = UnixStream::connect(socket).await?;
+    // HTTP 1.0, so that the response ends with the connection.
+    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await?;
+    let (head, body) = response.split_once("\r\n\r\n").ok_or("no response")?;
+    let status = head.split(' ').nth(1);
+    Ok((status == Some("200"), body.to_owned()))
 }
 
 fn milliseconds(time: Duration) -> f64 {

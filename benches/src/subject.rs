@@ -161,6 +161,37 @@ impl Subject {
         Ok(nanoseconds / 1e9)
     }
 
+    /// Returns the CPU time of the subject and of all processes that it has started, in seconds.
+    /// Those that have ended count in steps of 10 ms.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the subject has ended.
+    pub fn cpu_with_children(&self) -> Outcome<f64> {
+        let mut seconds = 0.0;
+        let mut processes = vec![self.pid.to_string()];
+        while let Some(process) = processes.pop() {
+            // A child may end at any time. Its parent then has its time.
+            let read = |path: String| fs::read_to_string(path).unwrap_or_default();
+            let stat = read(format!("/proc/{process}/stat"));
+            let fields: Vec<f64> = stat.rsplit_once(')').map_or_else(Vec::new, |(_, rest)| {
+                let fields = rest.split_whitespace().skip(11);
+                fields.map_while(|field| field.parse().ok()).collect()
+            });
+            // User and system time, of the process and of its children that have ended.
+            seconds += fields.iter().take(4).sum::<f64>() / 100.0;
+            let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter();
+            for task in tasks.flatten().flatten() {
+                let children = read(format!("{}/children", task.path().display()));
+                processes.extend(children.split_whitespace().map(str::to_owned));
+            }
+        }
+        match seconds {
+            0.0 => Err("the subject has ended".into()),
+            seconds => Ok(seconds),
+        }
+    }
+
     /// Returns the subject's private memory in bytes.
     ///
     /// # Errors

@@ -57,8 +57,8 @@ impl Engine {
             address,
             started: None,
         };
-        match (engine.answers(), chosen) {
-            (Ok(()), _) => Ok(engine),
+        match (engine.version(), chosen) {
+            (Ok(_), _) => Ok(engine),
             (Err(error), Some(_)) => Err(format!("DOCKER_HOST: {error}")),
             (Err(error), None) => Err(error),
         }
@@ -152,16 +152,17 @@ impl Engine {
         command
     }
 
-    fn answers(&self) -> Result {
+    /// Returns the version of the engine.
+    pub(crate) fn version(&self) -> Result<String> {
         let mut version = self.command();
         version.args(["version", "--format", "{{.Server.Version}}"]);
-        output_of(version).map(drop)
+        output_of(version)
     }
 
     fn wait(&mut self) -> Result {
         let begun = Instant::now();
         loop {
-            let Err(error) = self.answers() else {
+            let Err(error) = self.version() else {
                 return Ok(());
             };
             let Some(started) = &mut self.started else {

@@ -61,8 +61,8 @@ pub(crate) fn run(options: &Options) -> Result {
     };
     let peers = Peers::provision(options.smoke)?;
     for bench in BENCHMARKS.iter().filter(wanted) {
-        let rows = measure(bench, options.smoke, &peers)?;
-        let machine = format!("{}; {}.", cargo::machine(), peers.versions());
+        let Measured { rows, engine } = measure(bench, options.smoke, &peers)?;
+        let machine = format!("{}; {}{engine}.", cargo::machine(), peers.versions());
         let report = Report::new(bench, rows, machine);
         let shown = if options.json {
             report.json()
@@ -106,7 +106,7 @@ pub(crate) fn smoke(server: bool) -> Result {
         if bench.server && !server {
             continue;
         }
-        let rows = measure(bench, true, &peers)?;
+        let rows = measure(bench, true, &peers)?.rows;
         if !rows.iter().any(Row::is_ours) {
             return Err(format!(
                 "bench {} returned no measurement of this library",
@@ -117,7 +117,13 @@ pub(crate) fn smoke(server: bool) -> Result {
     Ok(())
 }
 
-fn measure(bench: &Benchmark, smoke: bool, peers: &Peers) -> Result<Vec<Row>> {
+struct Measured {
+    rows: Vec<Row>,
+    /// Description of the container engine that was used. Begins with a comma, or is empty.
+    engine: String,
+}
+
+fn measure(bench: &Benchmark, smoke: bool, peers: &Peers) -> Result<Measured> {
     let mut arguments = vec!["bench", "--quiet", "--bench", bench.target];
     if smoke {
         // Reuses the build of the tests: the same profile, packages and features.
@@ -137,7 +143,7 @@ fn measure(bench: &Benchmark, smoke: bool, peers: &Peers) -> Result<Vec<Row>> {
         command.env("OPENHANDS_MAIN_JOB", peers::main_job(smoke)?);
     }
     // Ends after the bench, unless it ran before.
-    let _engine = match bench.name {
+    let engine = match bench.name {
         "docker" => Some(containers(&mut command)?),
         _ => None,
     };
@@ -161,5 +167,9 @@ fn measure(bench: &Benchmark, smoke: bool, peers: &Peers) -> Result<Vec<Row>> {
     if rows.is_empty() {
         return Err(format!("bench {} returned no measurements", bench.name));
     }
-    Ok(rows)
+    let engine = match &engine {
+        Some(engine) => format!(", Docker {}", engine.version()?),
+        None => String::new(),
+    };
+    Ok(Measured { rows, engine })
 }

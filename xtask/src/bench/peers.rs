@@ -2,7 +2,7 @@
 //! the TypeScript client, and this project's example.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -70,6 +70,12 @@ impl Peers {
             let version = "import platform, importlib.metadata as m; print('Python', \
                  platform.python_version(), 'with openhands-sdk', m.version('openhands-sdk'))";
             versions.extend(first_line(python, &["-c", version]));
+        }
+        if let Some(workspace) = self.workspace.as_deref().and_then(Path::file_name) {
+            // The name of the directory ends with the version.
+            let version = workspace.to_string_lossy();
+            let version = version.rsplit('-').next().unwrap_or_default().to_owned();
+            versions.push(format!("{WORKSPACE} {version}"));
         }
         if self.typescript.is_some() {
             let node = first_line("node", &["--version"]).unwrap_or_default();

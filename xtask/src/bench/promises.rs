@@ -218,7 +218,8 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         about: "A server in a container: start, stop and memory, and the time that a template and \
-                a pool save.",
+                a pool save. The Python client counts a server as ready when it answers; this \
+                library also verifies its key and version.",
         server: true,
         promises: &[
             at_most("server from a template", 1.0, "promised"),

@@ -1,18 +1,30 @@
 //! A stand-in for the agent server in a container, for tests of containers and their owners: it
 //! starts in a fraction of a second, from an image with little more than this program. Answers what
-//! is asked before a server counts as ready.
+//! is asked before a server counts as ready. SIGTERM ends it.
+//!
+//! `STAND_IN_VERSION` sets the version that it reports, `STAND_IN_KEYS` how it treats keys: see
+//! [`Keys`].
 
 use std::{
     env, fs,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    process,
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
 use serde_json::Value;
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
+
+/// The exit status after a secret was sent to a server that accepts any.
+const RECEIVED: i32 = 42;
 
 fn main() -> io::Result<()> {
+    end_on_request()?;
     let arguments: Vec<String> = env::args().collect();
     let option = |name: &str| {
         let at = arguments.iter().position(|argument| argument == name);
@@ -25,6 +37,13 @@ fn main() -> io::Result<()> {
         keys: config["session_api_keys"].clone(),
         init_key: config["secret_key"].clone(),
         dormant: env::var("OH_DEFERRED_INIT").is_ok(),
+        accepts: match env::var("STAND_IN_KEYS").as_deref() {
+            Ok("any") => Keys::Any,
+            Ok("any-init") => Keys::AnyInit,
+            Ok("any-later") => Keys::AnyLater,
+            Ok("other") => Keys::Other,
+            _ => Keys::Own,
+        },
     }));
     let (host, port) = (option("--host"), option("--port"));
     let address = format!("{}:{}", host.unwrap_or_default(), port.unwrap_or_default());
@@ -36,16 +55,49 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
+/// Ends the process on SIGTERM. The first process of a container ignores the signal otherwise.
+fn end_on_request() -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let mut terminate = {
+        let _entered = runtime.enter();
+        signal(SignalKind::terminate())?
+    };
+    thread::spawn(move || {
+        runtime.block_on(terminate.recv());
+        process::exit(0);
+    });
+    Ok(())
+}
+
+/// The keys that a server accepts.
+#[derive(Clone, Copy, PartialEq)]
+enum Keys {
+    /// Only the keys of its configuration.
+    Own,
+    /// Any session key. The process ends if it receives a key of its configuration.
+    Any,
+    /// Any key of an activation. The process ends if it receives that of its configuration.
+    AnyInit,
+    /// Any session key, after an activation, which contains the right one.
+    AnyLater,
+    /// No key of its configuration.
+    Other,
+}
+
 struct Server {
     keys: Value,
     init_key: Value,
     dormant: bool,
+    accepts: Keys,
 }
 
 impl Server {
     /// Activates the server with this request, and returns the status of the response.
     fn initialize(&mut self, key: &str, body: &Value) -> &'static str {
-        if self.init_key != key {
+        let own = self.init_key == key;
+        if own && self.accepts == Keys::AnyInit {
+            process::exit(RECEIVED);
+        } else if !own && self.accepts != Keys::AnyInit {
             return "401 Unauthorized";
         } else if !self.dormant {
             return "400 Bad Request";
@@ -61,7 +113,13 @@ impl Server {
 
     fn knows(&self, key: &str) -> bool {
         let mut keys = self.keys.as_array().into_iter().flatten();
-        keys.any(|known| known == key)
+        let own = keys.any(|known| known == key);
+        match self.accepts {
+            Keys::Any if own => process::exit(RECEIVED),
+            Keys::Any | Keys::AnyLater => true,
+            Keys::Other => false,
+            _ => own,
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use openhands::sandbox::{DockerServerBuilder, Engine, Error, ErrorKind, Volume};
+use openhands::{
+    process::WarmPool,
+    sandbox::{DockerServerBuilder, Engine, Error, ErrorKind, Volume},
+};
 
 use openhands_tests::containers::{builder, containers, is_podman};
 
@@ -54,6 +57,35 @@ async fn images_that_cannot_be_used() {
     let error = old(stand_in("old")).start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert_eq!(containers("old"), [""; 0], "{error}");
+}
+
+/// The stand-in ends with the status 42 if it receives a secret although it accepts any.
+#[tokio::test]
+async fn images_whose_server_accepts_other_keys_than_its_own() {
+    let not_an_agent_server = ErrorKind::NotAnAgentServer;
+    for (keys, kind, part) in [
+        ("any", not_an_agent_server, "accepts any session key"),
+        ("other", ErrorKind::Unauthorized, "does not accept"),
+    ] {
+        let server = stand_in(keys).env("STAND_IN_KEYS", keys);
+        let error = server.start().await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{keys}: {error}");
+        assert!(error.to_string().contains(part), "{keys}: {error}");
+        assert_eq!(containers(keys), [""; 0], "{keys}");
+    }
+    for (keys, part) in [
+        // Before the activation, and after it.
+        ("any-init", "does not wait for its activation"),
+        ("any-later", "accepts other keys"),
+    ] {
+        let pool = WarmPool::start(1, stand_in(keys).env("STAND_IN_KEYS", keys));
+        let acquire = pool.acquire().session_api_key("the-callers-own-key");
+        let error = acquire.await.unwrap_err();
+        assert_eq!(error.kind(), not_an_agent_server, "{keys}: {error}");
+        assert!(error.to_string().contains(part), "{keys}: {error}");
+        pool.shutdown().await;
+        assert_eq!(containers(keys), [""; 0], "{keys}");
+    }
 }
 
 #[tokio::test]

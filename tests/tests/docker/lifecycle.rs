@@ -7,7 +7,7 @@ use openhands::{
     sandbox::{DockerServer, ErrorKind, Status, Volume, secrecy::ExposeSecret},
 };
 
-use openhands_tests::containers::{builder, containers, docker, run};
+use openhands_tests::containers::{RUN_VARIABLE, builder, containers, docker, run};
 
 use super::images::stand_in;
 
@@ -19,6 +19,8 @@ async fn a_server_is_verified_confined_configured_and_removed() {
     let name = format!("oh-test-{}", run());
     let server = builder(tag)
         .env("PLAIN", "value")
+        .forward_env(RUN_VARIABLE)
+        .forward_env("OH_TEST_NOT_SET")
         .volume(Volume::bind(place.path().to_str().unwrap(), "/given").read_only(true))
         .publish(9000)
         .memory(1 << 30)
@@ -36,17 +38,24 @@ async fn a_server_is_verified_confined_configured_and_removed() {
     assert_eq!(server.info().version, openhands::process::SERVER_VERSION);
     assert!(server.url().as_str().starts_with("http://127.0.0.1:"));
 
-    let command = "id -u; echo $PLAIN; cat /given/given; echo; ulimit -Sn; ulimit -Hn; \
+    let command = "id -u; echo $PLAIN; echo $OPENHANDS_TEST_RUN ${OH_TEST_NOT_SET-unset}; cat /given/given; echo; ulimit -Sn; ulimit -Hn; \
         sed -n 's/^Max processes *\\([0-9]*\\).*/\\1/p' /proc/self/limits; \
         grep -E 'CapBnd|NoNewPrivs' /proc/self/status; touch /given/new";
     let shown = server.execute(command).await.unwrap();
     let lines: Vec<&str> = shown.stdout().lines().collect();
-    assert_eq!(
-        lines[..6],
-        ["10001", "value", "from outside", "1000", "2000", "3000"]
-    );
-    assert!(lines[6].ends_with("0000000000000000"), "{lines:?}");
-    assert!(lines[7].ends_with('1'), "{lines:?}");
+    let forwarded = format!("{} unset", std::env::var(RUN_VARIABLE).unwrap());
+    let expected = [
+        "10001",
+        "value",
+        &forwarded,
+        "from outside",
+        "1000",
+        "2000",
+        "3000",
+    ];
+    assert_eq!(lines[..7], expected);
+    assert!(lines[7].ends_with("0000000000000000"), "{lines:?}");
+    assert!(lines[8].ends_with('1'), "{lines:?}");
     assert!(!shown.success(), "the mount is read-only");
     let format =
         "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}} {{.Name}}";
@@ -71,15 +80,26 @@ async fn a_server_is_verified_confined_configured_and_removed() {
     let taken = stand_in("taken").name(&name).start().await.unwrap_err();
     assert_eq!(taken.kind(), ErrorKind::Conflict, "{taken}");
     assert_eq!(containers("taken"), [""; 0]);
+    let mut logs = server.logs();
     let report = server.shutdown(Duration::from_secs(10)).await.unwrap();
     assert!(report.success(), "{report}");
     assert_eq!(containers(tag), [""; 0]);
+    // The stream has what the server wrote at its end, and ends with it.
+    let mut written = Vec::new();
+    while let Some(line) = logs.next().await {
+        written.push(line.message);
+    }
+    assert!(
+        written.iter().any(|line| line.contains("shutdown")),
+        "{written:?}"
+    );
 }
 
+/// The tests `work` and `pool` pause a real server.
 #[tokio::test]
 async fn a_paused_server_answers_again_after_it_was_resumed() {
     let tag = "paused";
-    let server = builder(tag).start().await.unwrap();
+    let server = stand_in(tag).start().await.unwrap();
     let mut status = server.status();
     server.pause().await.unwrap();
     assert_eq!(status.current(), Status::Paused);
@@ -88,10 +108,7 @@ async fn a_paused_server_answers_again_after_it_was_resumed() {
     server.pause().await.unwrap_err();
     server.resume().await.unwrap();
     assert_eq!(status.current(), Status::Ready);
-    assert_eq!(
-        server.execute("echo back").await.unwrap().stdout().trim(),
-        "back"
-    );
+    server.client().check().await.unwrap();
 
     // A paused server can be shut down in order.
     server.pause().await.unwrap();

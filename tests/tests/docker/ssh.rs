@@ -178,10 +178,11 @@ async fn works(image: &str) {
     assert_eq!(forwards().len(), 2, "one for each port");
     // The port stays when ssh is started again.
     output(Command::new("kill").args(forwards()));
+    eventually("the end of ssh", || forwards().is_empty());
     server.client().call(&info).await.unwrap();
     server.shutdown(Duration::ZERO).await.unwrap();
-    assert_eq!(forwards(), [""; 0]);
-    TcpStream::connect(published).expect_err("the port is forwarded for ever");
+    eventually("the end of ssh", || forwards().is_empty());
+    eventually("nothing listens", || TcpStream::connect(published).is_err());
 
     let error = builder(image).network("host").start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");

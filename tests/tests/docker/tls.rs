@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{Read as _, Write as _},
     net::TcpListener,
     path::{Path, PathBuf},
     thread,
@@ -176,9 +176,13 @@ async fn tls_with_an_engine_that_does_not_use_it() {
     let address = format!("tcp://{}", plain.local_addr().unwrap());
     let answering = thread::spawn(move || {
         let (mut stream, _) = plain.accept().unwrap();
+        let mut received = [0; 4096];
+        // Closing a connection before its bytes were read can discard the answer.
+        assert_ne!(stream.read(&mut received).unwrap(), 0);
         stream
             .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             .unwrap();
+        while let Ok(1..) = stream.read(&mut received) {}
     });
     let certificates = directory(place.path(), "user", &Ca::new().pem, None);
     let error: Error = Engine::at(&address)

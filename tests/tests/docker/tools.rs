@@ -11,6 +11,8 @@ use openhands::{
 use openhands_tests::containers::{builder, containers, docker, image};
 use serde_json::json;
 
+use super::images::stand_in_image;
+
 /// A module that registers a tool.
 const GREETING: &str = r#"
 from openhands.sdk import TextContent
@@ -116,5 +118,33 @@ async fn an_agent_uses_a_tool_of_an_image_that_was_built_for_it() {
         .await
         .unwrap();
     assert_eq!(containers("built-tool"), [""; 0]);
+    assert_eq!(docker(&["images", "--quiet", &name]), "");
+}
+
+/// Long, because all files of the server's image are copied.
+#[tokio::test]
+async fn soak_an_image_with_the_server_is_built_from_a_base_image() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("base"), "of the base image").unwrap();
+    // The base has nothing of the server: not even a shell.
+    let base = stand_in_image();
+    let dockerfile = format!(
+        "FROM {} AS server\nFROM {base}\nCOPY base /base\nCOPY --from=server / /\n\
+         ENTRYPOINT [\"tini\", \"--\", \"/opt/agent-server/bin/python\", \"-P\", \"-m\", \
+         \"openhands.agent_server\"]\nUSER openhands\n",
+        image()
+    );
+    fs::write(place.path().join("Dockerfile"), dockerfile).unwrap();
+    let engine = Engine::connect().await.unwrap();
+    let name = format!("oh-test-from-base:{}", std::process::id());
+    engine.build(place.path(), &*name).await.unwrap();
+    let server = builder("from-base").image(&*name).remove_image(true);
+    let server = server.start().await.unwrap();
+    let read = server.execute("cat /base; test -x /server").await.unwrap();
+    assert!(read.success(), "{read:?}");
+    assert_eq!(read.stdout(), "of the base image");
+    let grace = std::time::Duration::from_secs(10);
+    server.shutdown(grace).await.unwrap();
+    assert_eq!(containers("from-base"), [""; 0]);
     assert_eq!(docker(&["images", "--quiet", &name]), "");
 }

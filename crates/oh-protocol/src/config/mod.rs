@@ -38,7 +38,6 @@ mod source;
 mod start;
 mod subagent;
 mod tools;
-mod variables;
 mod workspace;
 
 pub(crate) use fields::{MASK, MASKED, REFUSED, check_unmasked};

@@ -19,6 +19,7 @@ use futures_core::Stream;
 use openhands::{
     Client, LocalServer, Workspace, WorkspaceExt, WorkspaceHandle,
     process::RestartPolicy,
+    protocol::calls::bash::BashEvent,
     testkit::{Chance, Link, Proxy},
     workspace::{ErrorKind, OutputChunk},
 };
@@ -43,6 +44,7 @@ async fn commands_work_under_load_on_the_real_server() {
     output_that_is_no_text(&workspace).await;
     pitfall_18_fifty_at_once_on_a_bad_line_never_mix(&server, &workspace).await;
     a_socket_lost_in_the_middle_costs_nothing(&server).await;
+    the_history_is_followed_on_a_bad_line(&server, &workspace).await;
     a_crowded_bash_socket_costs_only_time(&server).await;
     pitfall_25_a_secret_variable_leaves_no_trace(&server, &workspace).await;
     two_hundred_megabytes_stream_whole_in_bounded_memory(&workspace).await;
@@ -158,6 +160,55 @@ async fn two_hundred_megabytes_stream_whole_in_bounded_memory(workspace: &Worksp
     assert!(end.success(), "{end:?}");
     assert_eq!((done, pieces), (size, 200));
     assert!(grown <= 48, "{grown} MiB for 200 MiB of output");
+}
+
+/// Follows what another client executes, while the connection breaks again and again.
+async fn the_history_is_followed_on_a_bad_line(server: &LocalServer, workspace: &Workspace) {
+    let (proxy, follower) = proxied(server).await;
+    proxy.links(|_| Link::new().cut_after(12_000));
+    workspace.execute("echo follow all").await.unwrap();
+    let page = workspace.history().commands().newest_first().page_size(1);
+    let BashEvent::Command(first) = &page.page().await.unwrap().items[0] else {
+        panic!("no command");
+    };
+    let now = first.timestamp.parse().unwrap();
+    let mut events = follower.history().since(now).follow();
+    let work = async {
+        for n in 0..12 {
+            let line = format!("echo follow {n}; sleep 0.05; echo more");
+            workspace.execute(line).await.unwrap();
+        }
+    };
+    let read = async {
+        let (mut seen, mut ended) = (Vec::new(), 0);
+        while ended < 13 {
+            match next(&mut events).await.unwrap().unwrap() {
+                BashEvent::Command(command) => {
+                    assert!(command.command.starts_with("echo follow"), "{command:?}");
+                    seen.push(command.id);
+                }
+                BashEvent::Output(output) => {
+                    ended += usize::from(output.exit_code.is_some());
+                    seen.push(output.id);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        seen
+    };
+    let both = async { tokio::join!(work, read).1 };
+    let seen = tokio::time::timeout(LONG, both).await.unwrap();
+    let mut stream = Box::pin(workspace.history().since(now).stream());
+    let mut all = Vec::new();
+    while let Some(event) = next(&mut stream).await {
+        all.push(match event.unwrap() {
+            BashEvent::Command(command) => command.id,
+            BashEvent::Output(output) => output.id,
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(seen, all, "each event once and in order");
+    assert!(proxy.accepted() > 3, "the proxy should have cut");
 }
 
 /// The server allows fifty sockets: one more is rejected, and the client polls instead.

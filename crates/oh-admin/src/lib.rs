@@ -28,6 +28,7 @@
 //! - [`Admin::settings`]: the settings for agents and conversations.
 //! - [`Admin::secrets`]: secrets for the commands of agents.
 //! - [`Admin::mcp`]: MCP servers in the settings, their tests and authorization.
+//! - [`Admin::skills`]: instructions that agents load when they need them.
 //! - [`Admin::plugins`]: plugins that are installed for the server's user.
 //! - [`Admin::meta_profiles`]: rules by which a model chooses the model for a task.
 //! - [`Admin::sub_agents`], [`Admin::acp`]: agents that the server finds, and their models.
@@ -57,6 +58,7 @@ mod profiles;
 mod request;
 mod secrets;
 mod settings;
+mod skills;
 mod sub_agents;
 mod subscription;
 mod wait;
@@ -77,6 +79,7 @@ pub use profiles::Profiles;
 pub use request::Request;
 pub use secrets::Secrets;
 pub use settings::Settings;
+pub use skills::Skills;
 pub use sub_agents::SubAgents;
 pub use subscription::{Login, LoginWait, Subscription};
 pub use wait::AuthorizationWait;

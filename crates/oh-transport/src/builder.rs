@@ -1,6 +1,6 @@
 //! Options for a client, set by the caller or by environment variables, and their validation.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use oh_protocol::redact::Redactor;
@@ -22,6 +22,8 @@ const USER_AGENT: &str = concat!("openhands-rust/", env!("CARGO_PKG_VERSION"));
 /// Header values shorter than this are not redacted in the server's responses: they are common
 /// flags, not secrets.
 const SECRET: usize = 8;
+/// The variables with the session key, in order of precedence.
+const SESSION_KEYS: [&str; 2] = ["OH_SESSION_API_KEYS_0", "SESSION_API_KEY"];
 /// Headers that frame a message or a handshake. A duplicate would make the framing ambiguous.
 const FRAMING: [HeaderName; 6] = [
     header::CONNECTION,
@@ -96,6 +98,25 @@ impl ClientBuilder {
     pub fn session_api_key(mut self, key: impl Into<SecretString>) -> Self {
         self.auth = Auth::Fixed(key.into());
         self
+    }
+
+    /// Sets the session key from the environment variable `OH_SESSION_API_KEYS_0`, or else
+    /// `SESSION_API_KEY`. Programs that run in the sandbox of a server have the key in these
+    /// variables. An empty variable counts as unset. If both are unset, this changes nothing.
+    ///
+    /// No other method reads the variables. [`ignore_environment`](Self::ignore_environment) has no
+    /// effect on this method.
+    pub fn session_api_key_from_env(self) -> Self {
+        self.session_api_key_in(&|name| std::env::var_os(name))
+    }
+
+    fn session_api_key_in(self, variables: &Variables<'_>) -> Self {
+        let mut set = SESSION_KEYS.iter().filter_map(|name| variables(name));
+        match set.find(|key| !key.is_empty()) {
+            // A key that is not UTF-8 becomes an empty key, which `build` rejects.
+            Some(key) => self.session_api_key(key.into_string().unwrap_or_default()),
+            None => self,
+        }
     }
 
     /// Sets a provider that returns the session key for each request, for keys that rotate.
@@ -173,6 +194,13 @@ impl ClientBuilder {
     /// [`NetworkBuilder::idle_timeout`].
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.network = self.network.idle_timeout(limit);
+        self
+    }
+
+    /// Sets how many HTTP connections may be in use at the same time. Default: no limit. See
+    /// [`NetworkBuilder::max_connections`].
+    pub fn max_connections(mut self, connections: NonZeroUsize) -> Self {
+        self.network = self.network.max_connections(connections);
         self
     }
 
@@ -375,6 +403,8 @@ fn base_url(text: &str) -> Result<Url> {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret as _;
+
     use super::*;
 
     fn refused(builder: ClientBuilder) -> Error {
@@ -431,6 +461,30 @@ mod tests {
         ] {
             assert_eq!(base_url(given).unwrap().as_str(), kept);
         }
+    }
+
+    #[test]
+    fn the_newer_variable_of_the_session_key_takes_precedence() {
+        let key = |set: &[(&str, &str)]| {
+            let builder = Client::builder("http://host").session_api_key("old");
+            let builder = builder.session_api_key_in(&|name| {
+                let found = set.iter().find(|(known, _)| *known == name)?;
+                Some(found.1.into())
+            });
+            match builder.auth {
+                Auth::Fixed(key) => key.expose_secret().to_owned(),
+                _ => panic!("no fixed key"),
+            }
+        };
+        let (newer, older) = ("OH_SESSION_API_KEYS_0", "SESSION_API_KEY");
+        assert_eq!(key(&[(older, "a"), (newer, "b")]), "b");
+        assert_eq!(key(&[(older, "a"), (newer, "")]), "a");
+        assert_eq!(key(&[]), "old");
+        let broken = Client::builder("http://host").session_api_key_in(&|_| {
+            use std::os::unix::ffi::OsStringExt as _;
+            Some(std::ffi::OsString::from_vec(vec![b'k', 0xff]))
+        });
+        refused(broken);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The default transport of a client, which programs can share, configure or wrap.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, num::NonZeroUsize, time::Duration};
 
 use async_trait::async_trait;
 use http::{HeaderMap, Request, Response};
@@ -60,6 +60,7 @@ impl Network {
             resolver: Resolver::default(),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(4),
+            max_connections: None,
             limits: SocketLimits::default(),
             tls: TlsOptions::default(),
         }
@@ -99,6 +100,7 @@ pub struct NetworkBuilder {
     resolver: Resolver,
     connect_timeout: Duration,
     idle_timeout: Duration,
+    max_connections: Option<NonZeroUsize>,
     limits: SocketLimits,
     tls: TlsOptions,
 }
@@ -157,6 +159,17 @@ impl NetworkBuilder {
     /// server closes idle connections after 5 s.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = limit;
+        self
+    }
+
+    /// Sets how many HTTP connections may be in use at the same time, to all hosts together.
+    /// Default: no limit.
+    ///
+    /// Another request waits until the response of one has been read or dropped. The time counts
+    /// towards its timeouts. A program that keeps as many responses open as the limit, such as
+    /// downloads, must therefore not wait for another request. Sockets are not counted.
+    pub fn max_connections(mut self, connections: NonZeroUsize) -> Self {
+        self.max_connections = Some(connections);
         self
     }
 
@@ -222,7 +235,7 @@ impl NetworkBuilder {
         let tls = Tls::new(self.tls)?;
         let connector = Connector::new(self.connect_timeout, proxies, tls, self.resolver);
         Ok(Network {
-            http: HyperTransport::new(connector.clone(), self.idle_timeout),
+            http: HyperTransport::new(connector.clone(), self.idle_timeout, self.max_connections),
             sockets: FastTransport::new(connector.clone(), self.limits),
             connector,
         })

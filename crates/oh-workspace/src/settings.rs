@@ -96,7 +96,24 @@ impl Workspace {
     pub fn secrets(&self, names: &[&str]) -> Request<BTreeMap<String, SecretSource>> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let this = self.clone();
-        Request::new(async move { this.lookups(&names, None).await })
+        Request::new(async move { this.lookups(ListSecrets::new(), &names, None).await })
+    }
+
+    /// Returns the stored secrets that an agent profile refers to, as lookups for a conversation:
+    /// all of them if the profile does not limit its secrets. `agent_profile_id` is the id of the
+    /// profile, not its name. The lookups are the same as those of [`secrets`](Self::secrets).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::NotFound`] if there is no such profile, and another error if the
+    /// request fails.
+    pub fn secrets_of_agent_profile(
+        &self,
+        agent_profile_id: impl Into<String>,
+    ) -> Request<BTreeMap<String, SecretSource>> {
+        let list = ListSecrets::new().agent_profile(agent_profile_id);
+        let this = self.clone();
+        Request::new(async move { this.lookups(list, &[], None).await })
     }
 
     /// Returns the same lookups as [`secrets`](Self::secrets), each with the session key in its
@@ -114,15 +131,19 @@ impl Workspace {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let session_api_key = session_api_key.into();
         let this = self.clone();
-        Request::new(async move { this.lookups(&names, Some(session_api_key)).await })
+        Request::new(async move {
+            let list = ListSecrets::new();
+            this.lookups(list, &names, Some(session_api_key)).await
+        })
     }
 
     async fn lookups(
         &self,
+        list: ListSecrets,
         names: &[String],
         key: Option<SecretString>,
     ) -> Result<BTreeMap<String, SecretSource>> {
-        let stored = self.client().call(&ListSecrets::new()).await;
+        let stored = self.client().call(&list).await;
         let stored =
             stored.map_err(|error| Error::transport("cannot list the stored secrets", error))?;
         let mut found = BTreeMap::new();

@@ -69,8 +69,8 @@
 //!
 //! Guides in the repository show whole tasks: `docs/conversations.md` (start, run, read, serve,
 //! approve, batches, tools, attach again), `docs/testing.md` (tests without a server),
-//! `docs/hooks.md`, `docs/workspace.md`, `docs/admin.md`, `docs/security.md`, and `docs/errors.md`
-//! (all errors and their remedies).
+//! `docs/hooks.md`, `docs/workspace.md`, `docs/admin.md`, `docs/environment.md`,
+//! `docs/security.md`, and `docs/errors.md` (all errors and their remedies).
 //!
 //! # Modules
 //!
@@ -203,6 +203,11 @@ struct HooksGuide;
 #[cfg(all(doctest, feature = "admin"))]
 #[doc = include_str!("../../../docs/admin.md")]
 struct AdminGuide;
+
+// Compiles the examples of the guide to environment variables.
+#[cfg(all(doctest, feature = "conversation"))]
+#[doc = include_str!("../../../docs/environment.md")]
+struct EnvironmentGuide;
 
 // Compiles the examples of the guide to conversations.
 #[cfg(all(doctest, feature = "workspace", feature = "conversation"))]

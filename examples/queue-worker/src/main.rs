@@ -59,13 +59,7 @@ async fn hand_over(control: &Control, line: &str) -> Outcome<String> {
 }
 
 fn agent() -> Outcome<Agent> {
-    let mut llm = Llm::new(variable("LLM_MODEL")?);
-    if let Ok(key) = env::var("LLM_API_KEY") {
-        llm = llm.api_key(key);
-    }
-    if let Ok(url) = env::var("LLM_BASE_URL") {
-        llm = llm.base_url(url);
-    }
+    let llm = Llm::from_env("LLM_")?;
     Ok(Agent::default_preset(llm).cli_mode(true))
 }
 

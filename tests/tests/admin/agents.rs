@@ -183,12 +183,33 @@ pub(crate) async fn a_conversation_uses_a_profile(
     home: &TempDir,
 ) {
     let agents = stage.admin.agent_profiles();
-    let profile = AgentProfile::new(MODEL).tool("terminal");
+    let secrets = stage.admin.secrets();
+    for name in ["AGENT_SECRET", "OTHER_SECRET"] {
+        secrets.set(name, CANARY).await.unwrap();
+    }
+    let profile = AgentProfile::new(MODEL)
+        .tool("terminal")
+        .secret_refs(["AGENT_SECRET"]);
     agents.save("runs", profile).await.unwrap();
     let id = agents.get("runs").await.unwrap().id;
     let directory = home.path().join("of-agents");
     std::fs::create_dir_all(&directory).unwrap();
     let workspace = server.workspace(directory.display().to_string());
+    let of_agent = workspace
+        .secrets_of_agent_profile(id.to_string())
+        .await
+        .unwrap();
+    assert_eq!(of_agent.keys().collect::<Vec<_>>(), ["AGENT_SECRET"]);
+    let nobody = workspace.secrets_of_agent_profile(Uuid::nil().to_string());
+    let error = nobody.await.unwrap_err();
+    assert_eq!(
+        error.kind(),
+        openhands::workspace::ErrorKind::NotFound,
+        "{error}"
+    );
+    for name in ["AGENT_SECRET", "OTHER_SECRET"] {
+        assert!(secrets.delete(name).await.unwrap());
+    }
     let conversation = Conversation::builder(&workspace, AgentSource::profile(id))
         .autotitle(false)
         .start()

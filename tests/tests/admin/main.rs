@@ -12,6 +12,7 @@ mod extras;
 mod keys;
 mod login;
 mod older;
+mod public;
 mod server;
 mod vendor;
 
@@ -69,6 +70,7 @@ async fn a_real_server_is_administered() {
         .with_writer(move || writer.clone())
         .init();
     let home = openhands_tests::home();
+    let extensions = public::Extensions::new(&home);
     let vendor = vendor::Vendor::start(&home).await;
     let server = vendor.used_by(openhands_tests::server(&home));
     let server = server.start().await.unwrap();
@@ -93,9 +95,12 @@ async fn a_real_server_is_administered() {
         server::an_mcp_server_is_authorized(&stage, &server),
         extras::workspaces_are_saved(&stage),
         extras::a_plugin_lives(&stage, &home),
+        public::public_skills_are_found(&stage, &extensions),
         extras::sub_agents_are_found(&stage, &home),
         extras::an_acp_agent_names_its_models(&stage, &server),
     );
+    // Compares the installed plugins with those of another scene.
+    public::public_plugins_are_fetched(&stage, &extensions).await;
     // Changes the model that the scene of a profile has activated.
     server::settings_are_read_and_changed(&stage).await;
     // Change which model profiles can be deleted.
@@ -105,6 +110,7 @@ async fn a_real_server_is_administered() {
     agents::an_agent_profile_lives(&stage).await;
     agents::a_report_names_missing_references(&stage).await;
     agents::a_conversation_uses_a_profile(&stage, &server, &home).await;
+    public::a_failed_download_is_reported(&stage, &extensions).await;
     nothing_is_shown(&server, &logged);
     server.shutdown(Duration::from_secs(30)).await.unwrap();
 }

@@ -6,6 +6,7 @@ use oh_protocol::{
         acp::DiscoverAcpModels,
         meta_profiles::MetaProfile,
         plugins::{FetchPlugin, InstallPlugin, InstalledPlugin},
+        skills::Install,
         workspaces::SavedWorkspace,
     },
     config::{AcpAgent, SecretSource},
@@ -117,5 +118,37 @@ async fn a_removed_workspace_did_exist() {
     mock.expect("GET", "/api/workspaces")
         .answer(200, Value::Null);
     saved.list().await.unwrap_err();
+    mock.verify().unwrap();
+}
+
+#[tokio::test]
+async fn skills_are_administered() {
+    let mock = Mock::new();
+    let admin = Admin::of(&mock.client());
+    let skill = json!({"name": "polish", "enabled": true});
+    let skills = admin.skills();
+    mock.expect("GET", "/api/skills/marketplace").answer(
+        200,
+        json!({"skills": [{"name": "polish", "description": null, "source": "s", "new": 1}]}),
+    );
+    let offered = skills.marketplace().await.unwrap();
+    assert_eq!((&*offered[0].source, offered[0].installed), ("s", false));
+    mock.expect("POST", "/api/skills/install")
+        .answer(200, skill.clone());
+    let installed = skills.install(Install::new("s")).await.unwrap();
+    assert!(installed.enabled && installed.name == "polish");
+    mock.expect("DELETE", "/api/skills/installed/polish")
+        .answer(404, json!({"detail": "Skill 'polish' is not installed"}));
+    assert!(!skills.uninstall("polish").await.unwrap());
+    mock.expect("POST", "/api/skills/sync")
+        .answer(200, json!({"status": "error", "message": "no network"}));
+    assert_eq!(skills.sync().await.unwrap().status, "error");
+    for error in [
+        skills.install(Install::new("")).await.unwrap_err(),
+        skills.get("").await.unwrap_err(),
+        skills.set_enabled("..", true).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
     mock.verify().unwrap();
 }

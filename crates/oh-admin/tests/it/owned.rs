@@ -15,6 +15,7 @@ const _: fn(&Admin, &Login, &str) = |admin, login, name| {
     spawns(admin.mcp().authorized(name).into_future());
     spawns(admin.agent_profiles().list());
     spawns(admin.plugins().installed());
+    spawns(admin.skills().get(name));
     spawns(admin.meta_profiles().get(name));
     spawns(admin.workspaces().remove(name));
     spawns(admin.workspace_pages().open());

@@ -5,6 +5,9 @@
 //! continues. Therefore a result is delivered as a user message that names the call. A running
 //! agent reads the message in its next step; if the agent has finished, the message starts another
 //! run. A tool without a result returns [`ToolResult::none`], and no message is sent.
+//!
+//! Before server 1.45, a message that arrives while the model is asked for its last answer may stay
+//! unread. A reminder follows then.
 
 pub(crate) mod claims;
 mod handle;
@@ -62,6 +65,9 @@ type Handler = Arc<dyn Fn(ClientToolCall) -> Handling + Send + Sync>;
 /// as a user message: a running agent reads it in its next step, and after the end of a run the
 /// message starts another one. [`run`](crate::Conversation::run) waits for it. Let the description
 /// of the tool say that the agent should wait for the result.
+///
+/// Servers before 1.45 may end a run with a result unread, if it arrives while the model is being
+/// asked. `run` then sends one more message, a reminder, and waits for its run too.
 ///
 /// The handler is called **once for each call of the agent**, on a separate task; parallel calls
 /// run in parallel. A call that needs approval is executed when it is approved, and never after a

@@ -181,6 +181,11 @@ impl Conversation {
     /// (`Llm::stream`). Tokens are not stored; the complete text arrives in the events. The stream
     /// starts now, without past tokens, and ends when the link ends.
     ///
+    /// The server does not send tokens again. To see the first answer from its first token on,
+    /// start the conversation without an initial message, call this method, and then
+    /// [`send`](Self::send) the message: with an initial message, the model may write before the
+    /// program is connected.
+    ///
     /// ```no_run
     /// # async fn show(conversation: &oh_conversation::Conversation) {
     /// use oh_conversation::Token;

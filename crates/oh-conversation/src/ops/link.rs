@@ -55,6 +55,38 @@ impl LinkHandle {
         self.conversation.last_error()
     }
 
+    /// Waits until the link has ended permanently, and returns the reason: for example, the
+    /// conversation was deleted, the server rejected the session key, or the handle was
+    /// [closed](Conversation::close). From then on, streams and callbacks have ended.
+    ///
+    /// The future does not keep the link open, and it can be spawned, for programs that only have
+    /// callbacks:
+    ///
+    /// ```no_run
+    /// # fn watch(conversation: &oh_conversation::Conversation) {
+    /// let ended = conversation.link().ended();
+    /// tokio::spawn(async move { eprintln!("no more events: {}", ended.await) });
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: the future changes nothing.
+    pub fn ended(&self) -> impl Future<Output = Error> + Send + use<> {
+        let view = self.conversation.view();
+        async move {
+            let mut changes = view.changes();
+            loop {
+                changes.borrow_and_update();
+                if let Some(error) = view.ended() {
+                    return error;
+                }
+                // The view owns the sender.
+                _ = changes.changed().await;
+            }
+        }
+    }
+
     /// Returns how many connections have been made so far: the first, and one after each
     /// disconnect.
     pub fn connections(&self) -> u64 {

@@ -121,7 +121,8 @@ impl SendMessage {
     }
 
     /// Also starts a run, without waiting for its end. A run in progress picks up the message
-    /// itself.
+    /// itself. Before server 1.45, a message that arrives while the model writes its last answer
+    /// stays unread until the next message.
     ///
     /// The message is saved first. The run is then started under the conditions of
     /// [`Conversation::run`], so it approves nothing.

@@ -1,14 +1,19 @@
 //! Waiting for a run whose agent calls client tools: the run is over when the agent has received
 //! every result.
 
-use oh_protocol::ExecutionStatus;
+use oh_protocol::{ExecutionStatus, Payload};
 
-use super::{Before, End, Run, RunOutcome, end_of_link};
+use super::{Before, End, Run, RunOutcome, end_of_link, signs::status_in};
 use crate::{
     Conversation, Result,
     client_tools::{Dispatch, answers},
     request::operation,
 };
+
+/// The first version whose runs continue when a message has arrived during a step.
+const RESCANS: (u32, u32, u32) = (1, 45, 0);
+/// Lets the agent read a result that it may have missed.
+const REMINDER: &str = "A result of a client tool arrived while you were answering. Read it now.";
 
 operation!(
     Run,
@@ -44,7 +49,8 @@ impl Run {
                 // The dispatcher ends together with the link, and its results are lost.
                 return end_of_link(conversation.end().await);
             };
-            if delivered == before && (self.join || !unread(conversation)) {
+            let over = delivered == before && (self.join || !unread(conversation));
+            if over && (self.join || !self.remind().await?) {
                 return Ok(end);
             }
             // The server may have a run in progress or finished; this run joins it or finds nothing
@@ -52,6 +58,53 @@ impl Run {
             end = self.work(&mut Before::new(conversation)).await?;
         }
     }
+}
+
+impl Run {
+    /// Sends a message if the agent may not have read the last result. Returns whether it did.
+    ///
+    /// Servers before 1.45 end a run although a message has arrived while the model was being
+    /// asked, and start no other run for that message.
+    async fn remind(&self) -> Result<bool> {
+        let conversation = &self.conversation;
+        let starts = conversation
+            .client_tools()
+            .is_some_and(Dispatch::starts_runs);
+        let reminds =
+            starts && may_be_missed(conversation) && conversation.is_before(RESCANS).await?;
+        if reminds {
+            conversation.send(REMINDER).await?;
+        }
+        Ok(reminds)
+    }
+}
+
+/// Returns whether the last result may have arrived during the last request to the model: in the
+/// same run, it is followed by at most one response of the model.
+fn may_be_missed(conversation: &Conversation) -> bool {
+    let mut last = None;
+    for event in conversation.events().iter().rev() {
+        if answers(event).is_some() {
+            return true;
+        }
+        if status_in(event).is_some_and(|status| status.is_running()) {
+            return false;
+        }
+        let response = match event.payload() {
+            Payload::Action(action) => Some(action.llm_response_id.clone()),
+            Payload::Message(message) if event.source().as_str() == "agent" => {
+                Some(message.llm_response_id.clone())
+            }
+            _ => None,
+        };
+        if let Some(response) = response {
+            if last.is_some_and(|last| last != response) {
+                return false;
+            }
+            last = Some(response);
+        }
+    }
+    false
 }
 
 /// Returns whether the last checked event is this event or a later one.

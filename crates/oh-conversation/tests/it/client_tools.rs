@@ -258,6 +258,52 @@ async fn client_tools_are_executed_where_sockets_are_refused() {
     conversation.delete().await.unwrap();
 }
 
+/// A server before 1.45 ends a run although a message arrived while the model was being asked.
+#[tokio::test(start_paused = true)]
+async fn a_result_that_an_older_server_may_have_left_unread_is_followed_by_a_reminder() {
+    // The responses of the model after the result, and the messages of this client.
+    let cases: [(&str, &[&str], usize); 5] = [
+        ("1.43.1", &["a"], 2),
+        ("1.43.1", &["a", "a"], 2),
+        ("1.43.1", &["a", "b"], 1),
+        ("1.44.9", &["a"], 2),
+        ("1.45.0", &["a"], 1),
+    ];
+    for (version, responses, messages) in cases {
+        let (mock, _dials) = Mock::new();
+        mock.set_version(version);
+        let conversation = polling(&mock, &Calls::default()).await;
+        let running = tokio::spawn(conversation.run().into_future());
+        until(|| mock.seen("POST /run") == 1).await;
+        polled(&mock, "running");
+        let call = called(&mock);
+        until(|| mock.seen("POST /events") == 1).await;
+        result_of(&mock, call);
+        let says = |response: &str| {
+            let message = json!({"llm_message": {"role": "assistant", "content": []},
+                "llm_response_id": response});
+            mock.append("MessageEvent", &message);
+        };
+        responses.iter().copied().for_each(says);
+        polled(&mock, "finished");
+        if messages == 2 {
+            // The reminder starts another run.
+            until(|| mock.seen("POST /events") == 2).await;
+            polled(&mock, "idle");
+            until(|| mock.seen("POST /run") == 2).await;
+            polled(&mock, "running");
+            says("c");
+            polled(&mock, "finished");
+        }
+        let outcome = soon(running).await.unwrap().unwrap();
+        assert!(outcome.is_finished(), "{outcome}");
+        let case = format!("{version} {responses:?}");
+        assert_eq!(mock.seen("POST /events"), messages, "{case}");
+        assert_eq!(mock.seen("POST /run"), messages, "{case}");
+        conversation.delete().await.unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_without_calls_ends_where_sockets_are_refused() {
     let (mock, _dials) = Mock::new();

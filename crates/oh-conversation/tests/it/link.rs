@@ -152,10 +152,25 @@ async fn a_delete_by_another_client_is_noticed_on_a_silent_socket() {
     });
     let conversation = mock.attach().await.unwrap();
     let mut events = conversation.subscribe(Cursor::Start);
+    let reason = tokio::spawn(conversation.link().ended());
     let ended = timeout(Duration::from_secs(120), events.next());
     let error = ended.await.unwrap().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Gone);
+    assert_eq!(soon(reason).await.unwrap().kind(), ErrorKind::Gone);
     server.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_the_end_of_a_link_does_not_keep_it_open() {
+    let (_mock, _dials, _dial, conversation) = attached("idle").await;
+    let closed = tokio::spawn(conversation.link().ended());
+    let dropped = tokio::spawn(conversation.clone().link().ended());
+    tokio::task::yield_now().await;
+    assert!(!closed.is_finished());
+    drop(conversation);
+    for ended in [closed, dropped] {
+        assert_eq!(soon(ended).await.unwrap().kind(), ErrorKind::Closed);
+    }
 }
 
 #[tokio::test(start_paused = true)]

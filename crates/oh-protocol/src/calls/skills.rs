@@ -14,7 +14,7 @@ use crate::{
 
 pub use installed::{
     Catalog, CatalogSkill, GetInstalled, Install, InstalledSkill, ListInstalled, Marketplace,
-    Refresh, SetEnabled, SyncResult, SyncSkills, Uninstall,
+    MarketplaceSkill, Refresh, SetEnabled, SyncResult, SyncSkills, Uninstall,
 };
 
 /// `POST /api/skills`: returns the skills of a workspace, the user and other sources, merged.

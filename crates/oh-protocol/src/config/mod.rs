@@ -38,6 +38,7 @@ mod source;
 mod start;
 mod subagent;
 mod tools;
+mod variables;
 mod workspace;
 
 pub(crate) use fields::{MASK, MASKED, REFUSED, check_unmasked};

@@ -86,6 +86,14 @@ impl ConversationState {
         self.get("confirmation_policy")?.get("kind")?.as_text()
     }
 
+    /// Returns whether the confirmation policy may ask for approval of an action: any policy except
+    /// `NeverConfirm`. Whether `ConfirmRisky` asks depends on the risk of the action, which a
+    /// [security analyzer](Self::security_analyzer) determines.
+    pub fn may_ask_for_confirmation(&self) -> bool {
+        let policy = self.confirmation_policy();
+        policy.is_some_and(|kind| kind != "NeverConfirm")
+    }
+
     /// Returns the kind of the security analyzer, if there is one.
     pub fn security_analyzer(&self) -> Option<Text> {
         self.get("security_analyzer")?.get("kind")?.as_text()
@@ -115,6 +123,12 @@ impl ConversationState {
     /// Returns the skills that were activated by a keyword in the conversation.
     pub fn activated_skills(&self) -> Vec<String> {
         self.typed("activated_knowledge_skills").unwrap_or_default()
+    }
+
+    /// Returns the skills that the agent invoked with its tool for skills, in the order of their
+    /// first use.
+    pub fn invoked_skills(&self) -> Vec<String> {
+        self.typed("invoked_skills").unwrap_or_default()
     }
 
     /// Returns the actions that hooks blocked: the reason for each one, by id.
@@ -212,7 +226,12 @@ mod tests {
         let fields = serde_json::json!({
             "security_analyzer": {"kind": "LLMSecurityAnalyzer"},
             "activated_knowledge_skills": ["a", "b"],
+            "invoked_skills": ["c"],
             "hook_config": hook,
+            "secret_registry": {"secret_sources": {
+                "TOKEN": {"kind": "StaticSecret", "value": "**********"},
+                "KEY": {"kind": "LookupSecret", "url": "/api/settings/secrets/KEY"},
+            }},
         });
         let read = state(&fields);
         assert_eq!(
@@ -220,12 +239,29 @@ mod tests {
             Some("LLMSecurityAnalyzer")
         );
         assert_eq!(read.activated_skills(), ["a", "b"]);
+        assert_eq!(read.invoked_skills(), ["c"]);
+        assert_eq!(read.secret_names(), ["KEY", "TOKEN"]);
         let hooks = serde_json::to_value(read.hook_config().unwrap()).unwrap();
         assert_eq!(hooks["pre_tool_use"][0]["hooks"][0]["command"], "./guard");
         let none = serde_json::json!({"security_analyzer": null, "activated_knowledge_skills": 7});
         let none = state(&none);
         assert_eq!(none.security_analyzer(), None);
-        assert!(none.activated_skills().is_empty());
+        assert!(none.activated_skills().is_empty() && none.invoked_skills().is_empty());
+    }
+
+    #[test]
+    fn every_policy_except_never_may_ask() {
+        for (policy, asks) in [
+            (serde_json::json!({"kind": "NeverConfirm"}), false),
+            (serde_json::json!({"kind": "AlwaysConfirm"}), true),
+            (serde_json::json!({"kind": "ConfirmRisky"}), true),
+            (serde_json::json!({"kind": "Newer"}), true),
+            (serde_json::json!(null), false),
+        ] {
+            let state = state(&serde_json::json!({"confirmation_policy": policy}));
+            assert_eq!(state.may_ask_for_confirmation(), asks, "{policy}");
+        }
+        assert!(!ConversationState::default().may_ask_for_confirmation());
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::{
     error::Error as _,
     fmt,
     future::Future,
+    num::NonZeroUsize,
     pin::Pin,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,6 +21,7 @@ use hyper_util::{
     client::legacy::{Client, connect},
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     Body, Error, ErrorKind, HttpTransport, Result,
@@ -31,18 +33,32 @@ use crate::{
 pub(crate) struct HyperTransport {
     client: Client<Dial, Outgoing>,
     connector: Connector,
+    /// A permit for each connection that may be in use, if their number is limited.
+    permits: Option<Arc<Semaphore>>,
 }
 
 impl HyperTransport {
     /// Creates a transport that keeps idle connections for at most `idle`. The server closes idle
     /// connections too, and a request sent at that moment may or may not have been seen.
-    pub(crate) fn new(connector: Connector, idle: Duration) -> Self {
+    pub(crate) fn new(
+        connector: Connector,
+        idle: Duration,
+        connections: Option<NonZeroUsize>,
+    ) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(idle)
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(8)
             .build(Dial(connector.clone()));
-        Self { client, connector }
+        let permits = connections.map(|limit| {
+            let limit = limit.get().min(Semaphore::MAX_PERMITS);
+            Arc::new(Semaphore::new(limit))
+        });
+        Self {
+            client,
+            connector,
+            permits,
+        }
     }
 }
 
@@ -56,6 +72,11 @@ impl HttpTransport for HyperTransport {
             let headers = request.headers_mut();
             headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
         }
+        // Fails only if the semaphore is closed, which never happens.
+        let permit = match &self.permits {
+            Some(permits) => permits.clone().acquire_owned().await.ok(),
+            None => None,
+        };
         let connection = connect::capture_connection(&mut request);
         let answer = self.client.request(request).await.map_err(classify)?;
         if let Some(hop) = forwarder
@@ -72,7 +93,7 @@ impl HttpTransport for HyperTransport {
         }
         Ok(answer.map(|body| {
             let length = http_body::Body::size_hint(&body).exact();
-            Body::from_stream(Chunks(body), length)
+            Body::from_stream(Chunks(body, permit), length)
         }))
     }
 }
@@ -119,8 +140,8 @@ fn classify(error: hyper_util::client::legacy::Error) -> Error {
     Error::new(kind, context).with_source(error)
 }
 
-/// A response body as a stream of chunks.
-struct Chunks(Incoming);
+/// A response body as a stream of chunks. Its connection is in use until the body has ended.
+struct Chunks(Incoming, Option<OwnedSemaphorePermit>);
 
 impl futures_core::Stream for Chunks {
     type Item = Result<Bytes>;
@@ -129,7 +150,10 @@ impl futures_core::Stream for Chunks {
         use http_body::Body as _;
         loop {
             return match std::task::ready!(Pin::new(&mut self.0).poll_frame(cx)) {
-                None => Poll::Ready(None),
+                None => {
+                    self.1 = None;
+                    Poll::Ready(None)
+                }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => Poll::Ready(Some(Ok(data))),
                     Err(_trailers) => continue,

@@ -118,6 +118,46 @@ async fn a_connection_that_waited_too_long_is_not_used_again() {
 }
 
 #[tokio::test]
+async fn a_request_above_the_limit_waits_until_a_response_was_read() {
+    let _watch = watch();
+    let long = json("200 OK", &format!("\"{}\"", "x".repeat(1 << 20)));
+    let server = Raw::start(move |_, seen| {
+        let get = seen.head.starts_with("GET");
+        Act::Say(if get { long.clone() } else { ok() })
+    })
+    .await;
+    let client = client(server.address)
+        .max_connections(2.try_into().unwrap())
+        .build()
+        .unwrap();
+    let open = || client.stream(request_to("/long"), Body::empty());
+    let (first, second) = (open().await.unwrap(), open().await.unwrap());
+    let short = Duration::from_millis(50);
+    let error = client.call(&ONCE).timeout(short).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{}", shown(&error));
+    assert_eq!(server.seen().len(), 2, "sent in spite of the limit");
+    // Dropped, and read to its end.
+    drop(first);
+    client.call(&ONCE).await.unwrap();
+    let third = open().await.unwrap();
+    second.into_body().collect(1 << 21).await.unwrap();
+    client.call(&ONCE).await.unwrap();
+    drop(third);
+    assert_eq!(server.seen().len(), 5);
+    // Concurrent calls share the connections.
+    let mut calls = JoinSet::new();
+    for _ in 0..20 {
+        let client = client.clone();
+        calls.spawn(async move { client.call(&ONCE).await.map(drop) });
+    }
+    for done in calls.join_all().await {
+        done.unwrap();
+    }
+    let most = server.connections.load(Ordering::SeqCst);
+    assert!(most <= 5, "{most} connections");
+}
+
+#[tokio::test]
 async fn an_unread_response_does_not_disturb_later_calls() {
     let _watch = watch();
     let long = json("200 OK", &format!("\"{}\"", "x".repeat(1 << 20)));

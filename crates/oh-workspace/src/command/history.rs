@@ -7,7 +7,11 @@ use oh_protocol::calls::bash::{
 };
 use oh_transport::WorkspaceHandle;
 
-use super::{order::unmarked, running::Command};
+use super::{
+    follow::{self, HistoryStream},
+    order::unmark,
+    running::Command,
+};
 use crate::{Error, ErrorKind, Request, Result, Workspace};
 
 /// A search in the history of commands, with filters.
@@ -19,6 +23,9 @@ use crate::{Error, ErrorKind, Request, Result, Workspace};
 pub struct History {
     workspace: Workspace,
     search: SearchEvents,
+    since: Option<Timestamp>,
+    /// Why the search cannot be followed.
+    bounded: Option<&'static str>,
 }
 
 impl History {
@@ -43,18 +50,21 @@ impl History {
     /// Returns only events at or after this moment.
     pub fn since(mut self, moment: Timestamp) -> Self {
         self.search = self.search.since(moment.to_string());
+        self.since = Some(moment);
         self
     }
 
     /// Returns only events before this moment.
     pub fn until(mut self, moment: Timestamp) -> Self {
         self.search = self.search.until(moment.to_string());
+        self.bounded = Some("until");
         self
     }
 
     /// Returns the newest events first. Default: oldest first.
     pub fn newest_first(mut self) -> Self {
         self.search = self.search.descending();
+        self.bounded = Some("newest_first");
         self
     }
 
@@ -75,6 +85,7 @@ impl History {
     /// Starts at the page that an earlier page named as next. The filters must be the same.
     pub fn from_page(mut self, next_page_id: impl Into<String>) -> Self {
         self.search = self.search.page_id(next_page_id);
+        self.bounded = Some("from_page");
         self
     }
 
@@ -89,6 +100,40 @@ impl History {
             found.map_err(|error| Error::transport("cannot read the command history", error))?;
         page.items.iter_mut().for_each(unmark);
         Ok(page)
+    }
+
+    /// Returns a stream of the events so far, oldest first, and of each new event from then on:
+    /// what every client of the server executes, and the output. Every event is returned once, also
+    /// across lost connections and restarts of the server. `since` sets where the stream begins.
+    ///
+    /// The socket of the server (`/sockets/bash-events`) announces new events, so they arrive at
+    /// once, at most 5 s late. In the scope of a conversation, or while there is no socket, the
+    /// history is read once a second. While the server is unreachable, the stream waits and
+    /// retries. Events are in the order of the server's clock: if it is set back by more than 5 s,
+    /// events are missed until it has caught up.
+    ///
+    /// ```no_run
+    /// # async fn watch(workspace: &oh_workspace::Workspace) -> oh_workspace::Result<()> {
+    /// use oh_protocol::calls::bash::BashEvent;
+    ///
+    /// let mut events = workspace.history().since(jiff::Timestamp::now()).follow();
+    /// while let Some(event) = events.next().await {
+    ///     match event? {
+    ///         BashEvent::Command(command) => println!("$ {}", command.command),
+    ///         BashEvent::Output(output) => print!("{}", output.stdout.unwrap_or_default()),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The stream ends with an error if the server rejects a request. It ends with
+    /// [`ErrorKind::InvalidInput`] if [`until`](Self::until), [`newest_first`](Self::newest_first)
+    /// or [`from_page`](Self::from_page) is set.
+    pub fn follow(self) -> HistoryStream {
+        follow::follow(self.workspace, self.search, self.since, self.bounded)
     }
 
     /// Returns all events as a stream, which fetches each page when it is needed.
@@ -113,21 +158,14 @@ impl History {
     }
 }
 
-/// Replaces a command's marked directory by the one the caller gave.
-fn unmark(event: &mut BashEvent) {
-    if let BashEvent::Command(command) = event
-        && let Some(cwd) = &mut command.cwd
-    {
-        cwd.truncate(unmarked(cwd).len());
-    }
-}
-
 impl Workspace {
     /// Searches the history of commands.
     pub fn history(&self) -> History {
         History {
             workspace: self.clone(),
             search: SearchEvents::new().scope(self.scope()),
+            since: None,
+            bounded: None,
         }
     }
 

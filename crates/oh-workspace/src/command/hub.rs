@@ -41,6 +41,8 @@ pub(crate) struct Hub {
 struct Shared {
     state: Mutex<State>,
     link: watch::Sender<Link>,
+    /// Counts the frames and the changes of the link, for readers of the whole history.
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,8 @@ enum Link {
 #[derive(Default)]
 struct State {
     listeners: Vec<Listener>,
+    /// Number of readers of the whole history.
+    watching: usize,
     /// Identifies listeners.
     next: u64,
     /// Number of commands being started. The socket may report them before their id is known.
@@ -103,6 +107,7 @@ impl Hub {
         let shared = Shared {
             state: Mutex::default(),
             link: watch::Sender::new(Link::Down),
+            changes: watch::Sender::new(0),
         };
         Arc::new(Self {
             client: client.clone(),
@@ -152,6 +157,16 @@ impl Hub {
             id: id.to_owned(),
             token,
             hints,
+            hub: Arc::clone(self),
+        }
+    }
+
+    /// Announces changes of the whole history until the result is dropped.
+    pub(crate) fn watch(self: &Arc<Self>) -> Watching {
+        self.shared.lock().watching += 1;
+        self.wake();
+        Watching {
+            changes: self.shared.changes.subscribe(),
             hub: Arc::clone(self),
         }
     }
@@ -264,7 +279,42 @@ impl Drop for Feed {
     }
 }
 
+/// Announces that the history may have changed.
+pub(crate) struct Watching {
+    changes: watch::Receiver<u64>,
+    hub: Arc<Hub>,
+}
+
+impl Watching {
+    /// Returns whether the socket is open.
+    pub(super) fn is_up(&self) -> bool {
+        *self.hub.shared.link.borrow() == Link::Up
+    }
+
+    /// Ignores the announcements so far.
+    pub(super) fn mark_seen(&mut self) {
+        self.changes.mark_unchanged();
+    }
+
+    /// Waits for the next announcement. Cancel-safe.
+    pub(super) async fn changed(&mut self) {
+        // The hub owns the sender.
+        _ = self.changes.changed().await;
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.hub.shared.lock().watching -= 1;
+    }
+}
+
 impl Shared {
+    /// Announces that the history may have changed.
+    fn announce(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
     /// Returns whether the task may end. If so, the task counts as ended, and the next command
     /// starts another.
     fn leave(&self) -> bool {
@@ -279,6 +329,7 @@ impl Shared {
 
     /// Dispatches a frame. Frames of unknown commands are ignored.
     fn frame(&self, text: &[u8]) {
+        self.announce();
         let Ok(event) = BashEvent::from_json(text) else {
             return;
         };
@@ -308,7 +359,7 @@ impl Shared {
 
 impl State {
     fn idle(&self) -> bool {
-        self.starting == 0 && self.listeners.is_empty()
+        self.starting == 0 && self.watching == 0 && self.listeners.is_empty()
     }
 
     /// Notifies the listeners of a command. A listener whose buffer is full is cut off, and uses
@@ -337,6 +388,7 @@ struct Up<'a>(&'a Shared);
 impl Drop for Up<'_> {
     fn drop(&mut self) {
         self.0.link.send_replace(Link::Down);
+        self.0.announce();
         self.0.doubt();
     }
 }
@@ -384,6 +436,7 @@ async fn run(client: Client, shared: Arc<Shared>) {
 /// Dispatches frames until the socket ends, or has been idle for a while.
 async fn serve(mut socket: Socket, shared: &Shared) {
     shared.link.send_replace(Link::Up);
+    shared.announce();
     let _up = Up(shared);
     let mut until = Instant::now() + IDLE;
     loop {

@@ -3,6 +3,7 @@
 mod clock;
 mod end;
 mod execute;
+mod follow;
 mod guard;
 mod history;
 mod hub;
@@ -14,6 +15,7 @@ mod stop;
 pub(crate) use end::excerpt;
 pub use end::{CommandBytes, CommandEnd, CommandOutput};
 pub use execute::Execute;
+pub use follow::HistoryStream;
 pub use history::History;
 pub(crate) use hub::Hub;
 pub use running::{Command, Output, OutputChunk};

@@ -6,6 +6,8 @@ use std::{
     hash::{BuildHasher as _, Hasher as _},
 };
 
+use oh_protocol::calls::bash::BashEvent;
+
 /// A command line with its directory and its timeout.
 pub(super) struct Order {
     pub(super) line: String,
@@ -50,6 +52,15 @@ pub(super) fn unmarked(directory: &str) -> &str {
     match rest.strip_suffix('.') {
         Some(root) if root.ends_with(['/', '\\']) => root,
         _ => rest,
+    }
+}
+
+/// Replaces a command's marked directory by the one the caller gave.
+pub(super) fn unmark(event: &mut BashEvent) {
+    if let BashEvent::Command(command) = event
+        && let Some(cwd) = &mut command.cwd
+    {
+        cwd.truncate(unmarked(cwd).len());
     }
 }
 

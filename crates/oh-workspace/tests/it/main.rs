@@ -17,6 +17,8 @@ mod faults;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod follow;
+#[cfg(test)]
 mod git;
 #[cfg(test)]
 mod lost;

@@ -254,3 +254,22 @@ async fn a_handle_of_a_conversation_sends_requests_in_its_scope() {
     own.create_directory("d").await.unwrap();
     mock.verify().unwrap();
 }
+
+#[tokio::test]
+async fn secrets_of_an_agent_profile_are_selected_by_the_server() {
+    let mock = Mock::new();
+    mock.expect("GET", "/api/settings/secrets?agent_profile_id=7")
+        .answer(200, json!({"secrets": [{"name": "A"}]}));
+    let found = workspace(&mock)
+        .secrets_of_agent_profile("7")
+        .await
+        .unwrap();
+    let expected = json!({"A": {"kind": "LookupSecret", "url": "/api/settings/secrets/A"}});
+    assert_eq!(serde_json::to_value(&found).unwrap(), expected);
+    let missing = json!({"detail": "Agent profile not found"});
+    mock.expect("GET", "/api/settings/secrets?agent_profile_id=8")
+        .answer(404, missing);
+    let error = workspace(&mock).secrets_of_agent_profile("8").await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::NotFound);
+    mock.verify().unwrap();
+}

@@ -9,12 +9,15 @@ use std::{
 use openhands::{
     Client, Conversation, LocalServer, RunStatus, WorkspaceExt,
     conversation::{ClientTool, ClientToolCall, ErrorKind},
-    testkit::{Proxy, Script, Step},
+    testkit::{Gate, Proxy, Script, Step},
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 use super::{LONG, agent, finishes, llm, messages, model, workspace};
 
@@ -94,6 +97,47 @@ pub(super) async fn results_reach_the_agent_and_the_run_waits_for_them(server: &
     let last = asked.last().unwrap();
     assert!(last.contains("Rain in Bonn.") && last.contains("Rain in Kiel."));
 
+    conversation.delete().await.unwrap();
+}
+
+/// Servers before 1.45 end the run then, without another request to the model.
+pub(super) async fn a_result_that_arrives_while_the_model_is_asked(server: &LocalServer) {
+    let (asked, answered) = (Gate::new(), Arc::new(Notify::new()));
+    let script = Script::new()
+        .step(Step::call("ask_me", json!({})))
+        .step(Step::text("I have asked.").hold(&asked))
+        .forever(|s| s.text("Known."));
+    let model = model(script).await;
+    let answer = answered.clone();
+    let tool = ClientTool::new("ask_me", "Asks the user.", move |_| {
+        let answer = answer.clone();
+        async move {
+            answer.notified().await;
+            Ok("An answer.")
+        }
+    });
+    let conversation = Conversation::builder(&workspace(server), agent(&model))
+        .client_tool(tool)
+        .start()
+        .await
+        .unwrap();
+    conversation.send("Ask me.").await.unwrap();
+    let running = tokio::spawn(conversation.run().into_future());
+    timeout(LONG, asked.arrived(1)).await.unwrap();
+    answered.notify_one();
+    let logged = async {
+        while !messages(&conversation.events())
+            .iter()
+            .any(|text| text.ends_with("\nAn answer."))
+        {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, logged).await.unwrap();
+    asked.open();
+    let outcome = timeout(LONG, running).await.unwrap().unwrap().unwrap();
+    assert!(outcome.is_finished(), "{outcome}");
+    assert!(model.requests().last().unwrap().contains("An answer."));
     conversation.delete().await.unwrap();
 }
 

@@ -116,6 +116,7 @@ async fn operations(server: &LocalServer) {
     branches::an_unknown_event_is_reported_and_nothing_moves(server).await;
     pending::pending_actions_come_as_a_stream_and_are_answered(server).await;
     pending::a_policy_asks_for_risky_actions_only(server).await;
+    settings::the_state_names_hooks_secrets_and_skills(server).await;
     settings::secrets_are_given_as_text_looked_up_and_computed(server).await;
     settings::tags_titles_and_models_change(server).await;
     settings::an_unknown_profile_is_reported_and_the_model_stays(server).await;
@@ -156,6 +157,7 @@ async fn goals_children_and_client_tools(server: &LocalServer) {
     goals::a_goal_while_busy_is_refused(server).await;
     children::children_are_started_awaited_and_listed(server).await;
     client_tools::results_reach_the_agent_and_the_run_waits_for_them(server).await;
+    client_tools::a_result_that_arrives_while_the_model_is_asked(server).await;
     client_tools::a_call_is_executed_once_by_any_number_of_handles(server).await;
     client_tools::what_was_cut_off_is_taken_up_when_asked(server).await;
     client_tools::each_call_is_carried_out_once_over_a_link_that_breaks(server).await;

@@ -12,7 +12,11 @@ use std::{
 use openhands::{
     Agent, Conversation, LocalServer, Payload,
     conversation::{ErrorKind, Secret},
-    protocol::config::SecretSource,
+    protocol::{
+        config::{AgentContext, ConfirmationPolicy, SecretSource, Skill},
+        hooks::{Hook, HookConfig},
+        state::ConversationState,
+    },
     testkit::{Script, ScriptedModel},
 };
 use secrecy::ExposeSecret as _;
@@ -22,6 +26,58 @@ use tokio::time::{sleep, timeout};
 use super::{
     LONG, agent, answers, finishes, is_old, llm, model, says, started, switches::tell, workspace,
 };
+
+pub(super) async fn the_state_names_hooks_secrets_and_skills(server: &LocalServer) {
+    let script = Script::new()
+        .call("invoke_skill", json!({"name": "polish"}))
+        .finish("Done.");
+    let model = model(script).await;
+    let hooks = HookConfig::new().stop(Hook::command("true"));
+    let skill = Skill::new("polish", "Rub it.")
+        .description("How to polish.")
+        .is_agentskills_format(true);
+    let context = AgentContext::new().skill(skill);
+    let conversation =
+        Conversation::builder(&workspace(server), agent(&model).agent_context(context))
+            .secret("FIRST", "canary-first")
+            .hooks(hooks.clone())
+            .start()
+            .await
+            .unwrap();
+    conversation
+        .secrets()
+        .set([("SECOND", "canary-second")])
+        .await
+        .unwrap();
+    conversation.send("Polish it.").await.unwrap();
+    finishes(&conversation).await;
+    assert!(!conversation.state().may_ask_for_confirmation());
+    let policy = ConfirmationPolicy::always();
+    conversation.approvals().set_policy(policy).await.unwrap();
+    let other = Conversation::attach(server.client(), conversation.id())
+        .await
+        .unwrap();
+    for state in [
+        conversation.state().as_ref(),
+        other.state().as_ref(),
+        conversation.info().await.unwrap().state(),
+    ] {
+        assert!(state.may_ask_for_confirmation());
+        assert_eq!(state.hook_config().as_ref(), Some(&hooks));
+        assert_eq!(state.invoked_skills(), ["polish"]);
+    }
+    // The REST API and each snapshot have the names; no state has a value.
+    assert_eq!(other.state().secret_names(), ["FIRST", "SECOND"]);
+    let whole = serde_json::to_string(other.state().as_ref()).unwrap();
+    assert!(
+        whole.contains("FIRST") && !whole.contains("canary"),
+        "{whole}"
+    );
+    let again: ConversationState = serde_json::from_str(&whole).unwrap();
+    assert_eq!(&again, other.state().as_ref());
+    other.close().await.unwrap();
+    conversation.delete().await.unwrap();
+}
 
 pub(super) async fn secrets_are_given_as_text_looked_up_and_computed(server: &LocalServer) {
     let script = Script::new()

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::SkillInfo;
 use crate::{
@@ -99,17 +98,35 @@ call!(SyncSkills => SyncResult, POST "/api/skills/sync", Idempotent;
     |_this| Ok(Request::new(http::Method::POST, "/api/skills/sync"));
     |answer| answer.json("synchronization of skills"));
 
-/// `GET /api/skills/marketplace`: returns the skills that can be installed, as JSON.
+/// A skill or plugin of the public marketplace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct MarketplaceSkill {
+    /// The name.
+    pub name: String,
+    /// The description.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// The source, for [`Install::new`].
+    #[serde(default)]
+    pub source: String,
+    /// Whether the skill is installed.
+    #[serde(default)]
+    pub installed: bool,
+}
+
+/// `GET /api/skills/marketplace`: returns the skills that can be installed. Requires network access
+/// on the server; without it, the list is empty.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Marketplace;
 
-call!(Marketplace => Vec<Value>, GET "/api/skills/marketplace", Idempotent;
+call!(Marketplace => Vec<MarketplaceSkill>, GET "/api/skills/marketplace", Idempotent;
 |_this| Ok(Request::new(http::Method::GET, "/api/skills/marketplace"));
 |answer| {
     #[derive(Deserialize)]
     struct Wire {
-        skills: Vec<Value>,
+        skills: Vec<MarketplaceSkill>,
     }
     answer.json::<Wire>("marketplace of skills").map(|wire| wire.skills)
 });

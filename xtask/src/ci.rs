@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cargo_metadata::{MetadataCommand, Package};
+use cargo_metadata::{Metadata, MetadataCommand, Package};
 use clap::Args;
 
 use crate::{Result, api, cargo, semver, test, tidy};
@@ -141,24 +141,33 @@ fn package() -> Result {
 
 /// Returns the packages that are published.
 fn published() -> Result<Vec<Package>> {
-    let metadata = MetadataCommand::new()
-        .current_dir(cargo::root())
-        .no_deps()
-        .exec()
-        .map_err(|error| format!("cargo metadata: {error}"))?;
+    let metadata = metadata()?;
     let all = metadata.workspace_packages().into_iter();
     let published = all.filter(|package| !package.publish.as_ref().is_some_and(Vec::is_empty));
     Ok(published.cloned().collect())
 }
 
+fn metadata() -> Result<Metadata> {
+    let mut command = MetadataCommand::new();
+    command.current_dir(cargo::root()).no_deps();
+    command
+        .exec()
+        .map_err(|error| format!("cargo metadata: {error}"))
+}
+
 /// Builds the fuzz targets, which form their own workspace. Names a library that is never opened,
 /// so that libfuzzer itself need not be built.
 fn fuzz_targets() -> Result {
-    let mut check = cargo::cargo(&["check", "--quiet", "--target-dir", "target/fuzz"]);
-    check.args(["--manifest-path", "fuzz/Cargo.toml"]);
-    check.env("RUSTFLAGS", "--cfg fuzzing");
+    let mut check = cargo::cargo(&["check", "--quiet", "--manifest-path", "fuzz/Cargo.toml"]);
+    // The same directory as for the workspace, which has compiled most of the dependencies.
+    check.args(["--target-dir", &target_directory()?]);
     check.env("CUSTOM_LIBFUZZER_PATH", "./libfuzzer.a");
     cargo::run(check).map(drop)
+}
+
+/// Returns the workspace's target directory.
+fn target_directory() -> Result<String> {
+    Ok(metadata()?.target_directory.into_string())
 }
 
 /// Checks licences, sources and bans, and also advisories if their database is available.

@@ -102,7 +102,6 @@ mod environment;
 mod error;
 #[doc(hidden)]
 pub mod errors;
-#[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;

@@ -50,7 +50,7 @@ fn decode<C: Call>(call: &C, body: &Value) -> oh_protocol::Result<C::Output> {
 }
 
 /// Decodes all recorded responses to a call. Checks that other JSON is an error.
-fn read<C: Call>(call: &C) -> Vec<C::Output> {
+pub(crate) fn read<C: Call>(call: &C) -> Vec<C::Output> {
     let operation = call.operation();
     let operation = format!("{} {}", operation.method, operation.route);
     let bodies = recorded(&operation);

@@ -15,4 +15,5 @@ mod fixtures;
 mod masks;
 mod properties;
 mod side_calls;
+mod stored_calls;
 mod workspace_calls;

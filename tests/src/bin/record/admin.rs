@@ -1,21 +1,21 @@
 //! Responses of the administration's routes, each with its operation and status.
 
-use openhands::{LocalServer, protocol::Request, testkit::ScriptedModel, transport::Body};
+use std::path::Path;
+
+use openhands::{LocalServer, testkit::ScriptedModel};
 use serde_json::{Value, json};
 
-use crate::sockets::Outcome;
+use crate::{played::Played, sockets::Outcome, stored};
 
-/// Sends a request of each operation, and returns the responses, one JSON object each.
-pub(crate) async fn all(server: &LocalServer) -> Outcome<Vec<String>> {
+/// Sends a request of each operation, and returns the responses, one JSON object each. `base` is
+/// the directory of the recording.
+pub(crate) async fn all(server: &LocalServer, base: &Path) -> Outcome<Vec<String>> {
     let model = ScriptedModel::builder().start().await?;
     let llm = json!({
         "model": ScriptedModel::MODEL, "base_url": model.base_url(), "api_key": "scripted",
     });
     let nowhere = json!({"model": "openai/m", "base_url": "http://127.0.0.1:9", "api_key": "k"});
-    let mut played = Played {
-        server,
-        lines: Vec::new(),
-    };
+    let mut played = Played::on(server);
     played.get("/api/llm/providers").await?;
     played.get("/api/llm/models?provider=anthropic").await?;
     played.get("/api/llm/models/verified").await?;
@@ -75,7 +75,8 @@ pub(crate) async fn all(server: &LocalServer) -> Outcome<Vec<String>> {
         .send("DELETE", "/api/profiles/{name}", "new", Value::Null)
         .await?;
     settings(&mut played).await?;
-    Ok(played.lines)
+    stored::all(&mut played, base).await?;
+    Ok(played.into_lines())
 }
 
 const CONNECTIONS: &str = "/api/llm/provider-connections";
@@ -135,48 +136,3 @@ async fn settings(played: &mut Played<'_>) -> Outcome {
 }
 
 const STORED: &str = "/api/settings/mcp/{settings_key}";
-
-struct Played<'a> {
-    server: &'a LocalServer,
-    lines: Vec<String>,
-}
-
-impl Played<'_> {
-    async fn get(&mut self, target: &str) -> Outcome<Value> {
-        self.send("GET", target, "", Value::Null).await
-    }
-
-    /// Sends a request, and keeps the response. `value` replaces the part of the route in braces.
-    async fn send(
-        &mut self,
-        method: &str,
-        route: &str,
-        value: &str,
-        body: Value,
-    ) -> Outcome<Value> {
-        let target = match route.split_once('{') {
-            Some((before, rest)) => {
-                let rest = rest.split_once('}').map_or("", |(_, rest)| rest);
-                format!("{before}{}{rest}", value.replace(' ', "%20"))
-            }
-            None => route.to_owned(),
-        };
-        let mut request = Request::new(method.parse()?, target);
-        let mut sent = Body::empty();
-        if !body.is_null() {
-            request = request.json(&body)?;
-            sent = Body::from(request.body.take().unwrap_or_default());
-            let json = http::HeaderValue::from_static("application/json");
-            request.headers.insert(http::header::CONTENT_TYPE, json);
-        }
-        let answer = self.server.client().stream(request, sent).await?;
-        let status = answer.status().as_u16();
-        let body = answer.into_body().collect(1 << 24).await?;
-        let body: Value = serde_json::from_slice(&body)?;
-        let route = route.split('?').next().unwrap_or(route);
-        let line =
-            json!({"operation": format!("{method} {route}"), "status": status, "body": body});
-        self.lines.push(line.to_string());
-        Ok(body)
-    }
-}

@@ -6,8 +6,10 @@
 #![allow(clippy::print_stdout, reason = "the report is for the terminal")]
 
 mod admin;
+mod played;
 mod scenes;
 mod sockets;
+mod stored;
 
 use std::{
     collections::BTreeMap,
@@ -53,7 +55,8 @@ async fn main() -> Outcome {
     let target = crates.join("oh-protocol/fixtures").join(&version);
     fs::create_dir_all(&target)?;
 
-    write_lines(&target.join("admin.jsonl"), &admin::all(&server).await?)?;
+    let admin = admin::all(&server, &base).await?;
+    write_lines(&target.join("admin.jsonl"), &admin)?;
     let mut frames = Vec::new();
     let mut legacy = Vec::new();
     for scene in scenes::all(&project).await? {

@@ -1,6 +1,7 @@
 //! The gateway for clients of OpenAI's API, and cookies for workspace pages.
 
 use oh_admin::{Admin, ErrorKind, Gateway};
+use oh_protocol::calls::{files::StaticFile, settings::GetSettings};
 use oh_testkit::Mock;
 use oh_transport::Client;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -40,4 +41,26 @@ async fn a_response_without_a_cookie_is_an_error() {
     let error = pages.open().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
     mock.verify().unwrap();
+}
+
+#[tokio::test]
+async fn a_browser_loads_pages_with_the_cookie_only() {
+    let (server, admin) = crate::server().await;
+    let conversation = server.create();
+    server
+        .write_file("/fake/page.html", "<p>A page.</p>")
+        .unwrap();
+    let page = StaticFile::new(conversation.id(), "page.html");
+    let browser = |cookie: http::HeaderValue| {
+        let client = Client::builder(server.url()).header("cookie", cookie.to_str().unwrap());
+        client.build().unwrap()
+    };
+    let pages = admin.workspace_pages();
+    let client = browser(pages.open().await.unwrap().cookie());
+    assert_eq!(&client.call(&page).await.unwrap()[..], b"<p>A page.</p>");
+    let refused = client.call(&GetSettings::default()).await.unwrap_err();
+    assert_eq!(refused.kind(), oh_transport::ErrorKind::Unauthorized);
+    let empty = pages.close().await.unwrap().cookie();
+    let refused = browser(empty).call(&page).await.unwrap_err();
+    assert_eq!(refused.kind(), oh_transport::ErrorKind::Unauthorized);
 }

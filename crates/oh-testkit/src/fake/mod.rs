@@ -11,8 +11,8 @@
 //! - Tools and hooks: closures, see [`tool`](FakeServerBuilder::tool) and
 //!   [`hooks`](FakeServerBuilder::hooks).
 //! - Commands: a closure, see [`commands`](FakeServerBuilder::commands).
-//! - Files, archives, trajectories, workspace pages, and a project's hooks and skills: an in-memory
-//!   disk, see [`write_file`](FakeServer::write_file).
+//! - Files, archives, trajectories, workspace pages with their cookies, and a project's hooks and
+//!   skills: an in-memory disk, see [`write_file`](FakeServer::write_file).
 //! - Git: answers set with [`set_repository`](FakeServer::set_repository).
 //! - Limits of concurrent runs and sockets: those of the agent server, see
 //!   [`max_concurrent_runs`](FakeServerBuilder::max_concurrent_runs).
@@ -30,8 +30,9 @@
 //! - The browser editor (`/vscode`): 503. It is disabled, as on a server without an editor.
 //! - Plugins and the model of an ACP agent: 400. There is no marketplace and no ACP agent; the
 //!   agent server returns the same.
-//! - Plugins of the server, sub-agents, the models of ACP agents, and cookies for workspace pages:
-//!   501. Test them with a [`Mock`](crate::Mock).
+//! - Plugins of the server, and the models of ACP agents: 501. They would download packages and
+//!   start other programs. Sub-agents: 501, because most of them are part of the agent server's own
+//!   packages. Test them with a [`Mock`](crate::Mock).
 //!
 //! Routes that no client crate uses (`/v1`, …) return 501 with their name. Routes that the real
 //! server does not have return its 404 or 405. The fake server does not detect loops and does not

@@ -9,17 +9,14 @@ use serde_json::json;
 use crate::fake::{client, create, rest};
 
 /// The calls that return 501, as documented by the fake server. They belong to a package manager,
-/// which downloads and unpacks packages, start another server or agent, read files of agents, or
-/// open pages of a browser.
-const UNDONE: [&str; 28] = [
-    "DELETE /api/auth/workspace-session",
+/// which downloads and unpacks packages, start another server or agent, or read files of agents.
+const UNDONE: [&str; 26] = [
     "DELETE /api/plugins/installed/{plugin_name}",
     "GET /api/plugins/installed",
     "GET /api/plugins/installed/{plugin_name}",
     "GET /api/plugins/marketplace",
     "PATCH /api/plugins/installed/{plugin_name}",
     "POST /api/acp/models",
-    "POST /api/auth/workspace-session",
     "POST /api/plugins",
     "POST /api/plugins/fetch",
     "POST /api/plugins/install",

@@ -81,6 +81,42 @@ pub(crate) async fn pages(side: &mut Side) {
         refused.status,
         refused.text()
     ));
+    cookies(side, &base, &head).await;
+}
+
+/// A browser loads pages with a cookie, and nothing else.
+async fn cookies(side: &mut Side, base: &str, head: &str) {
+    const SESSION: &str = "/api/auth/workspace-session";
+    let (key, url) = (side.key.clone(), side.url.clone());
+    let mut cookie = String::new();
+    for (method, more) in [
+        ("POST", ""),
+        ("POST", "X-Forwarded-Proto: https\r\n"),
+        ("POST", "X-Forwarded-Host: localhost:1\r\n"),
+        ("DELETE", "X-Forwarded-Host: [::1]:1, other\r\n"),
+    ] {
+        let answer = raw::ask(&url, method, SESSION, &format!("{head}{more}"), b"").await;
+        let set = answer.header("set-cookie").unwrap_or_default().to_owned();
+        if cookie.is_empty() {
+            cookie = set.split(';').next().unwrap_or_default().to_owned();
+        }
+        let set = set.replace(&key, "KEY");
+        side.note(format!("{method} {more} {} {set}", answer.status));
+    }
+    let page = format!("{base}/notes.txt");
+    let wrong = cookie.replace(&key, "wrong");
+    let several = format!("a=b; {cookie}; c=d");
+    for (method, target, cookie) in [
+        ("GET", &*page, &cookie),
+        ("GET", &page, &several),
+        ("GET", &page, &wrong),
+        ("GET", "/api/settings", &cookie),
+        ("POST", SESSION, &cookie),
+    ] {
+        let head = format!("Cookie: {cookie}\r\n");
+        let answer = raw::ask(&url, method, target, &head, b"").await;
+        side.note(format!("by cookie {method} {}", answer.status));
+    }
 }
 
 pub(crate) async fn skills(side: &mut Side) {

@@ -2,6 +2,7 @@
 
 mod agents;
 mod archive;
+mod auth;
 mod bash;
 mod connections;
 mod conversations;
@@ -48,12 +49,13 @@ pub(crate) async fn route(world: &Arc<World>, call: &Call) -> Response {
         (_, ["api", "init"]) => init::route(world, call, method),
         (_, ["api" | "v1", ..]) if world.door.is_dormant() => Err(reply::dormant().into()),
         // Without a key, a client can only see whether a route exists.
-        (_, ["api" | "v1", ..]) if !world.door.admits(&call.head.headers) => {
+        (_, ["api" | "v1", ..]) if !admits(world, call, method, &segments) => {
             Err(detail(StatusCode::UNAUTHORIZED, "Unauthorized").into())
         }
         (_, ["api", "conversations", rest @ ..]) => {
             conversations::route(world, call, method, rest).await
         }
+        (_, ["api", "auth", rest @ ..]) => auth::route(call, method, rest),
         (_, ["api", "bash", rest @ ..]) => Ok(bash::route(world, None, call, method, rest).await),
         (_, ["api", "file", rest @ ..]) => files::route(world, call, method, rest),
         (_, ["api", "git", rest @ ..]) => git::route(world, call, method, rest),
@@ -71,6 +73,16 @@ pub(crate) async fn route(world: &Arc<World>, call: &Call) -> Response {
         _ => Err(undone(call).into()),
     };
     answered.unwrap_or_else(|refusal| *refusal)
+}
+
+/// Returns whether a request has a key. A browser may load the pages of workspaces with a cookie.
+fn admits(world: &World, call: &Call, method: &str, segments: &[&str]) -> bool {
+    let headers = &call.head.headers;
+    let page = matches!(
+        (method, segments),
+        ("GET", ["api", "conversations", _, "workspace", ..])
+    );
+    world.door.admits(headers) || (page && world.door.admits_browser(headers))
 }
 
 /// Returns the hooks in a project's own file, or none if the file cannot be decoded.

@@ -4,6 +4,9 @@ use std::sync::OnceLock;
 
 use http::HeaderMap;
 
+/// The cookie with which a browser loads the pages of workspaces.
+pub(crate) const COOKIE: &str = "oh_workspace_session_key";
+
 /// The keys of a server.
 pub(crate) struct Door {
     /// The session key at the start.
@@ -53,5 +56,15 @@ impl Door {
         let given = headers.get("x-session-api-key");
         let given = given.and_then(|given| given.to_str().ok());
         self.is_open() || given.is_some_and(|given| self.accepts(given))
+    }
+
+    /// Returns whether a browser may load a page of a workspace.
+    pub(crate) fn admits_browser(&self, headers: &HeaderMap) -> bool {
+        let cookies = headers.get_all(http::header::COOKIE).into_iter();
+        let cookies = cookies.filter_map(|cookies| cookies.to_str().ok());
+        cookies
+            .flat_map(|cookies| cookies.split(';'))
+            .filter_map(|cookie| cookie.trim().split_once('='))
+            .any(|(name, value)| name == COOKIE && self.accepts(value))
     }
 }

@@ -42,6 +42,10 @@ const FRAMING: [HeaderName; 6] = [
 /// and `_PARENT_SPAN_CONTEXT` (or `LMNR_SPAN_CONTEXT`). The observability variables are sent with
 /// every request, to any host, as the headers that the server adds to its traces.
 ///
+/// A client has one server and one session key. No request can name another host, because the key
+/// would be sent to it: create a client for each server. For keys that change, use an
+/// [`auth_provider`](Self::auth_provider); a [`Call`](oh_protocol::Call) may have its own headers.
+///
 /// ```no_run
 /// # fn build() -> oh_transport::Result<()> {
 /// use oh_transport::Client;

@@ -437,6 +437,23 @@ async fn a_conversation_has_commands_of_its_own(workspace: &Workspace) {
         own.history().commands().page().await.unwrap().items.len(),
         1
     );
+    let mut events = own.history().follow();
+    for expected in ["the command", "its output"] {
+        let event = tokio::time::timeout(LONG, events.next()).await.unwrap();
+        let id = match event.unwrap().unwrap() {
+            BashEvent::Command(command) => command.id,
+            BashEvent::Output(piece) => piece.command_id,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(id, output.id(), "{expected}");
+    }
+    // Other commands of the server do not appear.
+    workspace.execute("echo elsewhere").await.unwrap();
+    let (more, event) = tokio::join!(own.execute("echo more"), events.next());
+    let BashEvent::Command(command) = event.unwrap().unwrap() else {
+        panic!("not the next command");
+    };
+    assert_eq!(command.id, more.unwrap().id());
     let unknown = workspace.command(output.id()).await.unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::NotFound);
     let outside = own.execute("pwd").cwd("/").await.unwrap_err();

@@ -57,7 +57,9 @@ impl LinkHandle {
 
     /// Waits until the link has ended permanently, and returns the reason: for example, the
     /// conversation was deleted, the server rejected the session key, or the handle was
-    /// [closed](Conversation::close). From then on, streams and callbacks have ended.
+    /// [closed](Conversation::close). From then on, streams and callbacks have ended. A handle that
+    /// has deleted its conversation is closed too: the kind is
+    /// [`Closed`](crate::ErrorKind::Closed).
     ///
     /// The future does not keep the link open, and it can be spawned, for programs that only have
     /// callbacks:

@@ -2,7 +2,7 @@
 
 use std::{future::IntoFuture, pin::Pin, time::Duration};
 
-use bollard::query_parameters::{InspectContainerOptions, StartContainerOptions};
+use bollard::query_parameters::StartContainerOptions;
 use oh_process::internal::LogHub;
 use secrecy::SecretString;
 
@@ -62,8 +62,7 @@ impl Attach {
             Some(engine) => engine,
             None => Engine::connect().await?,
         };
-        let inspect = None::<InspectContainerOptions>;
-        let found = engine.docker.inspect_container(&self.id, inspect).await;
+        let found = engine.inspect(&self.id).await;
         let found =
             found.map_err(|error| refused::error("cannot attach to the container", error))?;
         let id = found.id.unwrap_or(self.id);

@@ -1,9 +1,15 @@
 //! A connection to a container engine.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bollard::{
     Docker,
+    errors::Error as EngineError,
+    models::ContainerInspectResponse,
     query_parameters::{
         InspectContainerOptions, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
     },
@@ -20,6 +26,8 @@ use crate::{
 const STOPPED: Duration = Duration::from_secs(30);
 /// Number of attempts to remove a container while another removal is in progress.
 const REMOVALS: u32 = 100;
+/// Time limit for Podman to clean up after a container that has ended.
+const CLEANUP: Duration = Duration::from_secs(30);
 
 /// A container engine: Docker, or Podman with its socket. Cheap to clone.
 ///
@@ -100,7 +108,7 @@ impl Engine {
     /// Stops a container, which may be paused: sends SIGTERM, and SIGKILL after `grace`. A missing
     /// container, or one that has ended, counts as stopped.
     pub(crate) async fn stop(&self, container: &str, grace: Duration) -> Result<()> {
-        // Engines deliver no signal to a paused process. Fails if the container is not paused.
+        // Docker does this itself, Podman does not. Fails if the container is not paused.
         let _not_paused = self.docker.unpause_container(container).await;
         let seconds = i32::try_from(grace.as_secs_f64().ceil() as u64).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::new().t(seconds).build();
@@ -113,13 +121,29 @@ impl Engine {
         }
     }
 
+    /// Inspects a container. Until Podman has cleaned up after a container that has ended, its
+    /// state is `stopped`, which Docker's API does not have: then asks again.
+    pub(crate) async fn inspect(
+        &self,
+        container: &str,
+    ) -> std::result::Result<ContainerInspectResponse, EngineError> {
+        let begun = Instant::now();
+        loop {
+            let options = None::<InspectContainerOptions>;
+            match self.docker.inspect_container(container, options).await {
+                Err(EngineError::JsonDataError { message, .. })
+                    if message.contains("`stopped`") && begun.elapsed() < CLEANUP =>
+                {
+                    sleep(Duration::from_millis(50)).await;
+                }
+                inspected => return inspected,
+            }
+        }
+    }
+
     /// Returns how a container ended, or `None` if it has not ended.
     pub(crate) async fn end_of(&self, container: &str) -> Result<Option<ExitReport>> {
-        let inspected = self
-            .docker
-            .inspect_container(container, None::<InspectContainerOptions>)
-            .await;
-        let state = match inspected {
+        let state = match self.inspect(container).await {
             Ok(found) => found.state.unwrap_or_default(),
             Err(error) if refused::is_missing(&error) => {
                 return Ok(Some(ExitReport::of_container(None, false)));
@@ -152,5 +176,54 @@ impl fmt::Debug for Engine {
             .field("engine", &self.description)
             .field("address", &self.address)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use bollard::API_DEFAULT_VERSION;
+    use tokio::{
+        io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+        net::UnixListener,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_container_is_known_once_podman_has_cleaned_up() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("engine.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let answering = tokio::spawn(async move {
+            for status in ["stopped", "stopped", "exited"] {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = BufReader::new(stream);
+                let mut line = String::new();
+                while line != "\r\n" {
+                    line.clear();
+                    stream.read_line(&mut line).await.unwrap();
+                }
+                let body = format!(
+                    r#"{{"Id": "c", "State": {{"Status": "{status}", "Running": false,
+                    "ExitCode": 7}}}}"#
+                );
+                let length = body.len();
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+                            Connection: close\r\n";
+                let answer = format!("{head}Content-Length: {length}\r\n\r\n{body}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let socket = path.to_str().unwrap();
+        let engine = Engine {
+            docker: Docker::connect_with_unix(socket, 10, API_DEFAULT_VERSION).unwrap(),
+            address: Address::Unix(path.clone()),
+            description: "Podman 4.3.1".to_owned(),
+            platform: "linux/amd64".to_owned(),
+            forwards: None,
+        };
+        let end = engine.end_of("c").await.unwrap().unwrap();
+        assert_eq!(end.code, Some(7), "{end}");
+        answering.await.unwrap();
     }
 }

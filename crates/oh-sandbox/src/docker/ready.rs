@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use bollard::query_parameters::InspectContainerOptions;
 use oh_process::internal;
 use oh_protocol::calls::server::ServerInfo;
 use oh_transport::{Client, Network};
@@ -28,11 +27,8 @@ pub(crate) async fn published(
     container: &str,
     ports: &[u16],
 ) -> Result<Vec<(u16, SocketAddr)>> {
-    let inspected = engine
-        .docker
-        .inspect_container(container, None::<InspectContainerOptions>)
-        .await
-        .map_err(|error| refused::error("cannot inspect the container", error))?;
+    let failed = |error| refused::error("cannot inspect the container", error);
+    let inspected = engine.inspect(container).await.map_err(failed)?;
     let found = inspected.network_settings.and_then(|network| network.ports);
     let found = found.unwrap_or_default();
     let address = |port: u16| -> Option<SocketAddr> {

@@ -23,6 +23,25 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 "#;
 
+/// Where Podman keeps the state of running containers. It accepts no path of more than 50 bytes,
+/// and no other one for the same images later.
+const PODMAN_STATE: &str = "/run/openhands-rs/podman";
+
+/// The bridge that Podman creates for its containers, and what removes it with its rules. Podman
+/// leaves both.
+const PODMAN_BRIDGE: &str = "/sys/class/net/cni-podman0";
+const WITHOUT_BRIDGE: &str = r#"
+ip link delete cni-podman0
+for table in filter nat; do
+    iptables -t $table -S | grep -E '^-A [A-Z]+ .*-j CNI-' | while read -r _ rule; do
+        eval "iptables -t $table -D $rule"
+    done
+    chains=$(iptables -t $table -S | sed -n 's/^-N \(CNI-.*\)/\1/p')
+    for chain in $chains; do iptables -t $table -F $chain; done
+    for chain in $chains; do iptables -t $table -X $chain; done
+done
+"#;
+
 /// The kind of an engine.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -42,6 +61,8 @@ struct Started {
     daemon: Child,
     /// The socket, the log, and the state of running containers.
     place: PathBuf,
+    /// The script that removes what the engine leaves.
+    cleanup: Option<&'static str>,
 }
 
 impl Engine {
@@ -107,10 +128,15 @@ impl Engine {
         fs::write(&config, PODMAN).map_err(|error| failed(error.to_string()))?;
         let mut command = ends_with_us("podman");
         command.env("CONTAINERS_CONF", config);
-        command.arg("--root").arg(cache.join("data"));
-        command.arg("--runroot").arg(cache.join("run"));
+        command.arg("--root").arg(cache.join("images"));
+        command.args(["--runroot", PODMAN_STATE]);
         command.args(["system", "service", "--time", "0"]);
-        Self::spawn(command, "", |_, _| ()).map_err(failed)
+        let bridged = Path::new(PODMAN_BRIDGE).exists();
+        let mut engine = Self::spawn(command, "", |_, _| ()).map_err(failed)?;
+        if let Some(started) = &mut engine.started {
+            started.cleanup = (!bridged).then_some(WITHOUT_BRIDGE);
+        }
+        Ok(engine)
     }
 
     /// Starts an engine that listens on a new socket. `option` precedes the address.
@@ -128,13 +154,19 @@ impl Engine {
         }
         command
             .arg(&address)
+            // Podman leaves a file here when a container runs out of memory.
+            .current_dir(&place)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let log = fs::File::create(place.join("log")).map_err(|error| format!("log: {error}"))?;
         let daemon = command.stderr(log).spawn().map_err(|e| e.to_string())?;
         let mut engine = Self {
             address,
-            started: Some(Started { daemon, place }),
+            started: Some(Started {
+                daemon,
+                place,
+                cleanup: None,
+            }),
         };
         engine.wait()?;
         Ok(engine)
@@ -198,6 +230,11 @@ impl Drop for Engine {
         let mounted = started.place.join("exec/netns/default");
         if mounted.exists() {
             let _best_effort = Command::new("umount").arg(mounted).status();
+        }
+        if let Some(script) = started.cleanup
+            && Path::new(PODMAN_BRIDGE).exists()
+        {
+            let _best_effort = Command::new("sh").args(["-c", script]).status();
         }
         let _best_effort = fs::remove_dir_all(&started.place);
     }

@@ -282,7 +282,7 @@ async fn a_start_that_is_dropped_leaves_nothing() {
 }
 
 #[test]
-fn a_killed_owner_leaves_nothing() {
+fn a_killed_owner_with_mounts_of_the_environment_leaves_nothing() {
     const PLACE: &str = "OH_TEST_PLACE";
     if let Ok(place) = std::env::var(PLACE) {
         return tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -294,8 +294,10 @@ fn a_killed_owner_leaves_nothing() {
     let home = openhands_tests::home();
     let place = home.path();
     let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", "a_killed_owner_leaves_nothing"])
+        .args(["--exact", "--nocapture"])
+        .arg("a_killed_owner_with_mounts_of_the_environment_leaves_nothing")
         .env(PLACE, place)
+        .env("OPENHANDS_APPTAINER_EXTRA_BINDS", "/data:/data:ro, /more")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -303,6 +305,10 @@ fn a_killed_owner_leaves_nothing() {
     assert!(lines.any(|line| line.unwrap().contains("OWNS")));
     let [call] = calls(place).try_into().unwrap();
     assert!(runs(&call));
+    let arguments = call["arguments"].to_string();
+    for mount in [r#""--bind","/data:/data:ro""#, r#""--bind","/more""#] {
+        assert!(arguments.contains(mount), "{arguments}");
+    }
     owner.kill().unwrap();
     owner.wait().unwrap();
     eventually("no process", || !runs(&call));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use openhands::{
     conversation::RunStatus,
     prelude::*,
-    sandbox::Status,
+    sandbox::{DockerServer, Status},
     testkit::{Gate, Script, ScriptedModel, Step},
 };
 use serde_json::json;
@@ -24,7 +24,7 @@ fn terminal(command: &str) -> Step {
 }
 
 #[tokio::test]
-async fn an_agent_works_over_a_pause_until_its_container_ends() {
+async fn an_agent_works_over_a_pause_until_its_kept_container_ends() {
     let tag = "work";
     let (paused, killed) = (Gate::new(), Gate::new());
     let script = Script::new()
@@ -34,7 +34,8 @@ async fn an_agent_works_over_a_pause_until_its_container_ends() {
         .step(terminal("true").hold(&killed));
     let model = ScriptedModel::start(script).await.unwrap();
     // The scripted model listens on loopback.
-    let server = builder(tag).network("host").start().await.unwrap();
+    let builder = builder(tag).network("host").keep(true);
+    let server = builder.start().await.unwrap();
     let conversation = Conversation::builder(&server, agent(&model))
         .start()
         .await
@@ -62,7 +63,15 @@ async fn an_agent_works_over_a_pause_until_its_container_ends() {
         panic!("{status:?}")
     };
     assert_eq!(report.signal, Some(9));
+    let (id, key) = (server.id().to_owned(), server.session_api_key().clone());
     let report = server.shutdown(Duration::from_secs(1)).await.unwrap();
     assert_eq!(report.signal, Some(9));
+
+    // The container was kept, with its files and its key.
+    assert_eq!(containers(tag), [id.as_str()]);
+    let again = DockerServer::attach(id, key).await.unwrap();
+    let read = again.execute("cat /workspace/made.txt").await.unwrap();
+    assert_eq!(read.stdout().trim(), "hello");
+    again.remove(Duration::from_secs(5)).await.unwrap();
     assert_eq!(containers(tag), [""; 0]);
 }

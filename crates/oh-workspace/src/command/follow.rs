@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::{hub::Watching, order::unmark};
-use crate::{Error, Result, Workspace};
+use crate::{Error, ErrorKind, Result, Workspace};
 
 /// How far before the newest event a pass begins.
 const OVERLAP: Duration = Duration::from_secs(5);
@@ -145,7 +145,13 @@ impl Follow {
                         return Err(error);
                     }
                     tracing::debug!(%error, "following the command history continues");
-                    sleep(self.backoff.next_delay()).await;
+                    let delay = self.backoff.next_delay();
+                    let gone = self.workspace.client().server_gone();
+                    if let Ok(reason) = timeout(delay, gone).await {
+                        let context =
+                            format!("the server has ended and will not be restarted: {reason}");
+                        return Err(Error::new(ErrorKind::ServerGone, context));
+                    }
                 }
             }
         }

@@ -129,9 +129,10 @@ impl History {
     ///
     /// # Errors
     ///
-    /// The stream ends with an error if the server rejects a request. It ends with
-    /// [`ErrorKind::InvalidInput`] if [`until`](Self::until), [`newest_first`](Self::newest_first)
-    /// or [`from_page`](Self::from_page) is set.
+    /// The stream ends with an error if the server rejects a request, and with
+    /// [`ErrorKind::ServerGone`] if its supervisor reports that the server has ended permanently.
+    /// A history with [`until`](Self::until), [`newest_first`](Self::newest_first) or
+    /// [`from_page`](Self::from_page) cannot be followed: [`ErrorKind::InvalidInput`].
     pub fn follow(self) -> HistoryStream {
         follow::follow(self.workspace, self.search, self.since, self.bounded)
     }

@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use oh_protocol::calls::bash::BashEvent;
 use oh_testkit::{FakeServer, Fault, fake::CommandOutput};
-use oh_transport::Client;
+use oh_transport::{Client, Liveness};
 use oh_workspace::{ErrorKind, HistoryStream, Workspace};
 use tokio::time::timeout;
 
@@ -181,4 +181,20 @@ async fn a_rejected_search_ends_the_stream() {
         assert!(error.to_string().contains(setter), "{error}");
         assert!(events.next().await.is_none());
     }
+}
+
+#[tokio::test]
+async fn a_server_that_its_supervisor_reports_as_gone_ends_the_stream() {
+    let server = server().await;
+    let client = server.client().unwrap();
+    let mut events = Workspace::new(&client, "/w").history().follow();
+    Workspace::new(&client, "/w").execute("last").await.unwrap();
+    assert_eq!(commands(&mut events, 1).await, ["last"]);
+    server.inject(Fault::status(503).on("/bash_events/search"));
+    let reading = tokio::spawn(async move { events.next().await });
+    client.set_liveness(Liveness::Gone("exit status 1".into()));
+    let ended = timeout(LONG, reading).await.unwrap().unwrap();
+    let error = ended.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ServerGone);
+    assert!(error.to_string().contains("exit status 1"), "{error}");
 }

@@ -18,6 +18,7 @@ mod image;
 mod lexer;
 mod mentions;
 mod semver;
+mod size;
 mod test;
 mod tidy;
 
@@ -60,6 +61,8 @@ enum Verb {
     Image(image::Options),
     /// Benchmark this library, other clients and the floor on the same work.
     Bench(bench::Options),
+    /// Build small programs for a small size, and compare them with their limits.
+    Size,
     /// Run every check: fmt, clippy, rustdoc, tidy, deny, each crate and feature, tests.
     Ci(ci::Options),
 }
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Verb::Tidy => tidy::run(),
         Verb::Image(options) => image::run(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Size => size::run(),
         Verb::Ci(options) => ci::run(&options),
     };
     match outcome {

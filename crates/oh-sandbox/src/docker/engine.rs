@@ -121,24 +121,13 @@ impl Engine {
         }
     }
 
-    /// Inspects a container. Until Podman has cleaned up after a container that has ended, its
-    /// state is `stopped`, which Docker's API does not have: then asks again.
+    /// Inspects a container.
     pub(crate) async fn inspect(
         &self,
         container: &str,
     ) -> std::result::Result<ContainerInspectResponse, EngineError> {
-        let begun = Instant::now();
-        loop {
-            let options = None::<InspectContainerOptions>;
-            match self.docker.inspect_container(container, options).await {
-                Err(EngineError::JsonDataError { message, .. })
-                    if message.contains("`stopped`") && begun.elapsed() < CLEANUP =>
-                {
-                    sleep(Duration::from_millis(50)).await;
-                }
-                inspected => return inspected,
-            }
-        }
+        let options = || None::<InspectContainerOptions>;
+        cleaned_up(|| self.docker.inspect_container(container, options())).await
     }
 
     /// Returns how a container ended, or `None` if it has not ended.
@@ -170,6 +159,25 @@ impl fmt::Display for Engine {
     }
 }
 
+/// Asks the engine. Until Podman has cleaned up after a container that has ended, its state is
+/// `stopped`, which Docker's API does not have: then asks again.
+pub(crate) async fn cleaned_up<T, A>(ask: impl Fn() -> A) -> std::result::Result<T, EngineError>
+where
+    A: Future<Output = std::result::Result<T, EngineError>>,
+{
+    let begun = Instant::now();
+    loop {
+        match ask().await {
+            Err(EngineError::JsonDataError { message, .. })
+                if message.contains("`stopped`") && begun.elapsed() < CLEANUP =>
+            {
+                sleep(Duration::from_millis(50)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
@@ -190,23 +198,28 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_end_of_a_container_is_known_once_podman_has_cleaned_up() {
+    async fn containers_are_known_once_podman_has_cleaned_up() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("engine.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let answering = tokio::spawn(async move {
-            for status in ["stopped", "stopped", "exited"] {
+            let states = ["stopped", "stopped", "exited"];
+            for status in states.into_iter().chain(states) {
                 let (stream, _) = listener.accept().await.unwrap();
                 let mut stream = BufReader::new(stream);
-                let mut line = String::new();
+                let (mut first, mut line) = (String::new(), String::new());
+                stream.read_line(&mut first).await.unwrap();
                 while line != "\r\n" {
                     line.clear();
                     stream.read_line(&mut line).await.unwrap();
                 }
-                let body = format!(
-                    r#"{{"Id": "c", "State": {{"Status": "{status}", "Running": false,
-                    "ExitCode": 7}}}}"#
-                );
+                let body = match first.contains("/containers/json") {
+                    true => format!(r#"[{{"Id": "c", "State": "{status}"}}]"#),
+                    false => format!(
+                        r#"{{"Id": "c", "State": {{"Status": "{status}", "Running": false,
+                        "ExitCode": 7}}}}"#
+                    ),
+                };
                 let length = body.len();
                 let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
                             Connection: close\r\n";
@@ -224,6 +237,7 @@ mod tests {
         };
         let end = engine.end_of("c").await.unwrap().unwrap();
         assert_eq!(end.code, Some(7), "{end}");
+        assert_eq!(engine.leftovers().await.unwrap().len(), 1);
         answering.await.unwrap();
     }
 }

@@ -6,7 +6,7 @@ use bollard::query_parameters::ListContainersOptionsBuilder;
 
 use crate::{
     Engine, Result,
-    docker::{owner::Owner, refused},
+    docker::{engine::cleaned_up, owner::Owner, refused},
 };
 
 /// Beginning of the names of this crate's labels.
@@ -71,7 +71,7 @@ impl Engine {
             .all(true)
             .filters(&filters)
             .build();
-        let listed = self.docker.list_containers(Some(options)).await;
+        let listed = cleaned_up(|| self.docker.list_containers(Some(options.clone()))).await;
         let listed = listed.map_err(|error| refused::error("cannot list the containers", error))?;
         let here = Owner::this_process();
         let found = listed.into_iter().map(|container| {

@@ -1,8 +1,13 @@
 //! A tiny agent that speaks the Agent Client Protocol on its standard streams. It answers each
 //! prompt with the name of its model, and fails once in the middle of an answer when the prompt
-//! asks it to stumble. The only models are `small` and `large`.
+//! asks it to stumble. The only models are `small` and `large`. With a login in `CODEX_HOME`, it
+//! answers with the account and the directory, and writes a new token where the prompt asks for it.
 
-use std::io::{Write as _, stdin, stdout};
+use std::{
+    env, fs,
+    io::{Write as _, stdin, stdout},
+    path::Path,
+};
 
 use serde_json::{Value, json};
 
@@ -45,6 +50,10 @@ fn main() {
                     answer["error"] = json!({"code": -32603, "message": "stumbled"});
                 } else {
                     update(text(&format!("{model}.")));
+                    if let Ok(home) = env::var("CODEX_HOME") {
+                        let prompt = asked["prompt"].to_string();
+                        update(text(&logged_in(&home, prompt.contains("new token"))));
+                    }
                     // The server waits for this after each answer, for a limited time.
                     update(json!({"sessionUpdate": "usage_update", "used": 10, "size": 1000}));
                     answer["result"] = json!({"stopReason": "end_turn"});
@@ -57,6 +66,28 @@ fn main() {
             tell(&answer);
         }
     }
+}
+
+/// Says which account the login is of, and where it is. Replaces its token on request.
+fn logged_in(home: &str, renew: bool) -> String {
+    let file = Path::new(home).join("auth.json");
+    let read = fs::read(&file).ok();
+    let Some(mut login) = read.and_then(|login| serde_json::from_slice::<Value>(&login).ok())
+    else {
+        return format!(" Nobody is logged in at {home}");
+    };
+    if renew {
+        let token = &mut login["tokens"]["refresh_token"];
+        *token = json!(format!("{}, renewed", token.as_str().unwrap_or_default()));
+        // The server reads the file at any time.
+        let new = file.with_extension("new");
+        let written = fs::write(&new, login.to_string()).and_then(|()| fs::rename(&new, &file));
+        if let Err(error) = written {
+            return format!(" {error} at {home}");
+        }
+    }
+    let account = login["account"].as_str().unwrap_or_default();
+    format!(" I work for {account} at {home}")
 }
 
 /// Returns the options of a session: the model.

@@ -3,6 +3,7 @@
 mod branches;
 mod children;
 mod client_tools;
+mod credentials;
 mod full_server;
 mod goals;
 mod idle;
@@ -123,6 +124,7 @@ async fn operations(server: &LocalServer) {
     settings::condensing_needs_a_condenser(server).await;
     switches::the_model_of_a_stored_profile_is_used(server).await;
     switches::an_agent_of_others_takes_another_model(server).await;
+    credentials::the_login_of_an_agent_is_kept_at_a_url(server).await;
     mcp::the_status_of_mcp_servers_is_reported(server).await;
     switches::a_plugin_comes_with_the_start_or_later(server).await;
     sending::model_calls_are_kept_where_asked_for(server).await;

@@ -7,6 +7,8 @@ use openhands::{
     sandbox::{DockerServer, ErrorKind, Status, Volume, secrecy::ExposeSecret},
 };
 
+use tokio::time::timeout;
+
 use openhands_tests::containers::{RUN_VARIABLE, builder, containers, docker, run};
 
 use super::images::stand_in;
@@ -118,6 +120,29 @@ async fn a_paused_server_answers_again_after_it_was_resumed() {
         .wait_for(|status| matches!(status, Status::Exited(_)))
         .await;
     assert!(last.is_some());
+    assert_eq!(containers(tag), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_resumed_server_that_does_not_answer_is_reported_in_time() {
+    let tag = "silent";
+    let server = stand_in(tag).start().await.unwrap();
+    let attach = DockerServer::attach(server.id(), server.session_api_key().clone());
+    let attached = attach.ready_within(Duration::from_secs(3)).await.unwrap();
+    let mut status = attached.status();
+    attached.pause().await.unwrap();
+    docker(&["kill", "--signal", "STOP", server.id()]);
+    let resumed = timeout(Duration::from_secs(60), attached.resume()).await;
+    let error = resumed.expect("an end").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady, "{error}");
+    assert_eq!(status.current(), Status::Starting);
+
+    // It can be resumed again.
+    docker(&["kill", "--signal", "CONT", server.id()]);
+    attached.pause().await.unwrap();
+    attached.resume().await.unwrap();
+    assert_eq!(status.current(), Status::Ready);
+    server.shutdown(Duration::from_secs(10)).await.unwrap();
     assert_eq!(containers(tag), [""; 0]);
 }
 

@@ -183,10 +183,10 @@ impl Secrets {
     /// that several sandboxes can share one login. Call this before the agent's first message.
     /// `headers` authorize the server at the URL; call this again to replace them.
     ///
-    /// The server reads the login with a GET request, whose response is a JSON object with the texts
-    /// `value` and `version`. It writes each renewed login with a PUT request, whose body has
-    /// `expected_version` and `value`. The response contains the new `version`, or is 409 if the
-    /// login has another version by now.
+    /// The server reads the login with a GET request. The response is a JSON object with the texts
+    /// `value` and `version`. The server writes each renewed login with a PUT request, whose body
+    /// has `expected_version` and `value`. The response contains the new `version`, or is 409 if
+    /// the login has another version by now.
     ///
     /// Server 1.58.2 supports the login of Codex only:
     /// [`BindCredential::CODEX`](oh_protocol::calls::conversations::BindCredential::CODEX).

@@ -57,7 +57,8 @@ impl Keeper {
             }
             if request.method == "PUT" {
                 let body: Value = request.body_json().unwrap();
-                if body["expected_version"] != login.version.to_string() {
+                let expected = body["expected_version"].as_str();
+                if expected.and_then(|version| version.parse().ok()) != Some(login.version) {
                     return ResponseTemplate::new(409);
                 }
                 body["value"].as_str().unwrap().clone_into(&mut login.value);

@@ -19,7 +19,7 @@ use oh_transport::Client;
 use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
-    Cursor, Error, ErrorKind, EventStream, Events, Origin, Request, Result, Subscription,
+    Cursor, Error, ErrorKind, EventStream, Events, Origin, Request, Result, Subscription, Token,
     TokenStream, Watch,
     client_tools::Dispatch,
     limits::Limits,
@@ -181,10 +181,11 @@ impl Conversation {
     /// (`Llm::stream`). Tokens are not stored; the complete text arrives in the events. The stream
     /// starts now, without past tokens, and ends when the link ends.
     ///
-    /// The server does not send tokens again. To see the first answer from its first token on,
-    /// start the conversation without an initial message, call this method, and then
-    /// [`send`](Self::send) the message: with an initial message, the model may write before the
-    /// program is connected.
+    /// The server does not send tokens again. With an initial message, the model may write before
+    /// the program is connected: to see the first answer from its first token on, start the
+    /// conversation with [`start_with_tokens`](crate::ConversationBuilder::start_with_tokens) or
+    /// [`on_token`](crate::ConversationBuilder::on_token). Or start it without an initial message,
+    /// call this method, and then [`send`](Self::send) the message.
     ///
     /// ```no_run
     /// # async fn show(conversation: &oh_conversation::Conversation) {
@@ -246,6 +247,18 @@ impl Conversation {
     /// A runtime that shuts down waits for a call in progress.
     pub fn on_event_blocking(&self, callback: impl FnMut(&Event) + Send + 'static) -> Subscription {
         self.callback(Cursor::Now, Place::Thread, callback)
+    }
+
+    /// Calls a function for every token from now on: see [`tokens`](Self::tokens).
+    ///
+    /// The callback runs on a separate task and must not block, as for
+    /// [`on_event`](Self::on_event). A callback that falls far behind receives
+    /// [`Token::Lagged`](crate::Token::Lagged). Events and tokens are passed to their callbacks
+    /// independently of each other.
+    pub fn on_token(&self, callback: impl FnMut(&Token) + Send + 'static) -> Subscription {
+        let tokens = self.tokens();
+        let (callbacks, mirror) = (&self.0.callbacks, self.shared_mirror());
+        callbacks.start_values(&self.0.runtime, mirror, tokens, callback)
     }
 
     pub(crate) fn callback(

@@ -13,7 +13,7 @@ use crate::{
     Conversation, Error, ErrorKind, Result,
     gate::Standing,
     request::{Polled, operation},
-    run::Started,
+    run::{Started, ran_since},
 };
 
 /// A message that has not been sent. Await it; the server has then saved the message.
@@ -46,6 +46,8 @@ pub struct SendMessage {
     sender: Option<String>,
     anyway: bool,
     blind: bool,
+    /// Whether the log is searched first, because an earlier request may have sent the message.
+    again: bool,
     polled: Polled<()>,
 }
 
@@ -86,6 +88,7 @@ impl SendMessage {
             sender: None,
             anyway: false,
             blind: false,
+            again: false,
             polled: Polled::default(),
         }
     }
@@ -139,6 +142,12 @@ impl SendMessage {
         self
     }
 
+    /// Sends nothing that the log already has.
+    pub(crate) fn unless_sent(mut self, again: bool) -> Self {
+        self.again = again;
+        self
+    }
+
     /// Moves the message out, because its content may be large.
     fn take(&mut self) -> Self {
         Self {
@@ -148,6 +157,7 @@ impl SendMessage {
             sender: self.sender.take(),
             anyway: self.anyway,
             blind: self.blind,
+            again: self.again,
             polled: Polled::default(),
         }
     }
@@ -174,6 +184,10 @@ impl SendMessage {
             let acp = conversation.state().agent_kind().as_deref() == Some("ACPAgent");
             let turn = conversation.turn_to_message(acp && self.run).await?;
             let standing = conversation.standing_soon().await?;
+            if self.again && logged(conversation, 0, &self.content) {
+                drop(turn);
+                return self.run_again().await;
+            }
             if matches!(standing, Standing::Waiting(_)) && !self.anyway {
                 let what = "an action is waiting for approval, and the next run would execute it";
                 let error = Error::new(ErrorKind::PendingConfirmation, id, what);
@@ -207,6 +221,22 @@ impl SendMessage {
         if !self.run || supersedes {
             return Ok(());
         }
+        self.start().await
+    }
+
+    /// Starts the run of a message that the log already has, unless the log shows a run.
+    async fn run_again(self) -> Result<()> {
+        let log = self.conversation.mirror().read().log.clone();
+        match self.run && !ran_since(&log, 0) {
+            true => self.start().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Starts the run of a message that the server has saved.
+    async fn start(self) -> Result<()> {
+        let conversation = &self.conversation;
+        let id = conversation.id();
         if let Some(tools) = conversation.client_tools() {
             tools.start_runs();
         }

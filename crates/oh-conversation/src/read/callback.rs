@@ -1,5 +1,7 @@
 //! Callbacks: event streams that are drained on separate tasks or blocking threads.
 
+mod values;
+
 use std::{
     cell::Cell,
     fmt,
@@ -46,8 +48,10 @@ pub(crate) struct Callbacks(Mutex<Vec<Weak<Shared>>>);
 
 /// State shared between a callback and its handles.
 struct Shared {
-    /// Index after the last event to pass to the callback.
+    /// Index after the last event to pass to the callback. For values that are not in the log, 0
+    /// ends the callback at once, and any other index after the values that have arrived.
     until: AtomicUsize,
+    indexed: bool,
     wake: Notify,
     ended: AtomicBool,
     end: Notify,
@@ -67,7 +71,7 @@ impl Subscription {
     pub async fn cancel(mut self) {
         self.detached = true;
         let arrived = self.mirror.read().log.end();
-        self.shared.end_at(arrived);
+        self.shared.end_after(arrived);
         let waits = Inside::get().is_none_or(|inside| {
             inside.place == Place::Thread && inside.callback != self.shared.address()
         });
@@ -129,7 +133,7 @@ impl Callbacks {
         place: Place,
         callback: impl FnMut(&Event) + Send + 'static,
     ) -> Subscription {
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(true));
         self.add(&shared);
         let drain = Drain {
             conversation: mirror.id,
@@ -165,7 +169,7 @@ impl Callbacks {
     pub(crate) async fn drain(&self, runtime: &Handle, arrived: usize, limit: Duration) {
         let all = std::mem::take(&mut *lock(&self.0));
         let all: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
-        all.iter().for_each(|callback| callback.end_at(arrived));
+        all.iter().for_each(|callback| callback.end_after(arrived));
         let draining = async move {
             let ended = join_all(all.iter().map(|callback| callback.ended()));
             if timeout(limit, ended).await.is_err() {
@@ -193,8 +197,10 @@ pub(crate) fn is_inside_task() -> bool {
 }
 
 impl Shared {
-    fn new() -> Self {
+    /// `indexed`: whether the callback receives events of the log.
+    fn new(indexed: bool) -> Self {
         Self {
+            indexed,
             until: AtomicUsize::new(usize::MAX),
             wake: Notify::new(),
             ended: AtomicBool::new(false),
@@ -206,6 +212,12 @@ impl Shared {
     fn end_at(&self, index: usize) {
         self.until.fetch_min(index, Ordering::Release);
         self.wake.notify_one();
+    }
+
+    /// Ends the callback after everything that has arrived: `arrived` events.
+    fn end_after(&self, arrived: usize) {
+        let lowest = usize::from(!self.indexed);
+        self.end_at(arrived.max(lowest));
     }
 
     fn has_ended(&self) -> bool {

@@ -23,6 +23,8 @@ mod exactly_once;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod first_tokens;
+#[cfg(test)]
 mod forks;
 #[cfg(test)]
 mod handlers;

@@ -291,6 +291,12 @@ impl Fields {
         found.map(|(_, field)| field)
     }
 
+    /// Removes a field and returns it.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Field> {
+        let at = self.entries.iter().position(|(known, _)| known == name)?;
+        Some(self.entries.remove(at).1)
+    }
+
     pub(crate) fn fields_mut(&mut self) -> impl Iterator<Item = &mut Field> {
         self.entries.iter_mut().map(|(_, field)| field)
     }

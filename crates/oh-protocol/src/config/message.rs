@@ -23,6 +23,10 @@ impl InitialMessage {
         Self { fields }.text(text)
     }
 
+    pub(super) fn of(fields: Fields) -> Self {
+        Self { fields }
+    }
+
     /// Adds a text part.
     pub fn text(mut self, text: impl Into<String>) -> Self {
         let content = Fields::of("Text")

@@ -240,6 +240,16 @@ impl StartConversation {
         self.fields.get("initial_message").is_some()
     }
 
+    /// Removes the first message from the request and returns it, for a client that sends the
+    /// message itself once it is connected.
+    pub fn take_initial_message(&mut self) -> Option<InitialMessage> {
+        match self.fields.take("initial_message")? {
+            Field::Object(fields) => Some(InitialMessage::of(fields)),
+            Field::Plain(json) | Field::Hidden(json) => InitialMessage::from_json(json).ok(),
+            _ => None,
+        }
+    }
+
     /// Returns the names of the tools in the agent's own configuration, as registered on the
     /// server. Empty if the server creates the agent from a profile or from settings.
     pub fn agent_tools(&self) -> Vec<&str> {

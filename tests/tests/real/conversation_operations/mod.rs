@@ -132,6 +132,7 @@ async fn operations(server: &LocalServer) {
     sending::an_interrupt_ends_one_run_and_not_the_next(server).await;
     sending::a_pause_lets_the_step_end_and_a_run_goes_on(server).await;
     tokens::text_is_seen_as_it_is_written(server).await;
+    tokens::the_first_message_is_seen_from_its_first_token_on(server).await;
     tokens::a_retry_replaces_what_was_written(server).await;
 }
 

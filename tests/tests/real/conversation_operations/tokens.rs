@@ -9,11 +9,12 @@ use openhands::{
     testkit::{Gate, Script, ScriptedModel, Step},
 };
 use tokio::{
+    sync::mpsc::unbounded_channel,
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
-use super::{LONG, finishes, is_old, llm, model, next, workspace};
+use super::{LONG, finishes, is_old, llm, messages, model, next, workspace};
 
 const WORDS: &str = "One two three four five six seven eight nine ten eleven twelve.";
 const DRIP: Duration = Duration::from_millis(60);
@@ -123,6 +124,46 @@ pub(super) async fn text_is_seen_as_it_is_written(server: &LocalServer) {
     assert_eq!(second.item, later.item);
     late.close().await.unwrap();
     conversation.delete().await.unwrap();
+}
+
+pub(super) async fn the_first_message_is_seen_from_its_first_token_on(server: &LocalServer) {
+    let step = || Step::text(WORDS).drip(DRIP);
+    let model = model(Script::new().step(step()).step(step())).await;
+    let agent = || Agent::default_preset(llm(&model).stream(true)).cli_mode(true);
+    let builder = || {
+        let builder = Conversation::builder(&workspace(server), agent());
+        builder.initial_message("Count.")
+    };
+    let (conversation, mut tokens) = builder().start_with_tokens().await.unwrap();
+    let ended = timeout(LONG, conversation.join()).await.unwrap().unwrap();
+    assert!(ended.is_finished(), "{ended}");
+    let typed = typed(&mut tokens, &said(&conversation)).await;
+    assert_eq!(typed.text.values().next().unwrap(), WORDS);
+    if !is_old(server).await {
+        assert_eq!(typed.started.len(), 1, "{typed:?}");
+    }
+    assert_eq!(messages(&conversation.events()), ["Count.", WORDS]);
+    conversation.delete().await.unwrap();
+
+    let (pieces, mut received) = unbounded_channel();
+    let conversation = builder().on_token(move |token| {
+        if let Token::Text { content, .. } = token {
+            _ = pieces.send(content.clone());
+        }
+    });
+    let conversation = conversation.start().await.unwrap();
+    let first = timeout(LONG, received.recv()).await.unwrap().unwrap();
+    assert!(first.starts_with("One"), "{first}");
+    let mut text = String::from(first);
+    while text != WORDS {
+        text.push_str(&timeout(LONG, received.recv()).await.unwrap().unwrap());
+        assert!(WORDS.starts_with(&text), "{text}");
+    }
+    let ended = timeout(LONG, conversation.join()).await.unwrap().unwrap();
+    assert!(ended.is_finished(), "{ended}");
+    assert_eq!(messages(&conversation.events()), ["Count.", WORDS]);
+    conversation.delete().await.unwrap();
+    assert_eq!(model.requests().len(), 2, "each message was answered once");
 }
 
 pub(super) async fn a_retry_replaces_what_was_written(server: &LocalServer) {

@@ -1,5 +1,6 @@
 //! The builder for conversations.
 
+mod first;
 mod setters;
 mod tools;
 
@@ -12,8 +13,9 @@ use oh_protocol::{
 };
 use oh_transport::{Client, WorkspaceHandle};
 
+use self::first::FirstMessage;
 use crate::{
-    Conversation, Cursor, Error, ErrorKind, Origin, Request, Result,
+    Conversation, Cursor, Error, ErrorKind, Origin, Request, Result, Token, TokenStream,
     conversation::origin::differences,
     mirror::answered::Answered,
     ops::secrets::own_key,
@@ -25,6 +27,7 @@ use crate::{
 const TAG_LENGTH: usize = 256;
 
 type Callback = Box<dyn FnMut(&Event) + Send>;
+type TokenCallback = Box<dyn FnMut(&Token) + Send>;
 
 /// Starts a [`Conversation`]. Await the builder, or call [`start`](Self::start).
 ///
@@ -51,6 +54,7 @@ type Callback = Box<dyn FnMut(&Event) + Send>;
 pub struct ConversationBuilder {
     plan: Plan,
     callbacks: Vec<(Place, Callback)>,
+    token_callbacks: Vec<TokenCallback>,
     following: Following,
 }
 
@@ -64,6 +68,8 @@ pub(crate) struct Plan {
     /// The source URLs of the plugins.
     sources: Vec<String>,
     unchecked: bool,
+    /// Whether the first message is sent once the conversation is connected.
+    holds: bool,
     /// Why the server can never accept the arguments of a client tool.
     unusable: Option<String>,
 }
@@ -89,9 +95,11 @@ impl ConversationBuilder {
                 start,
                 sources: Vec::new(),
                 unchecked: false,
+                holds: false,
                 unusable: None,
             },
             callbacks: Vec::new(),
+            token_callbacks: Vec::new(),
             following: Following::default(),
         }
     }
@@ -110,6 +118,43 @@ impl ConversationBuilder {
     /// [`Conversation::on_event_blocking`].
     pub fn on_event_blocking(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
         self.callbacks.push((Place::Thread, Box::new(callback)));
+        self
+    }
+
+    /// Calls a function for every [`Token`], from the first one of the run that
+    /// [`initial_message`](Self::initial_message) starts, until the conversation is closed or its
+    /// link ends. For models with streaming enabled (`Llm::stream`).
+    ///
+    /// The server sends tokens only to sockets that are connected, and never again. With this
+    /// callback, the first message is therefore not part of the start request:
+    /// [`start`](Self::start) creates the conversation, connects, sends the message
+    /// (`POST …/events`), and starts the run (`POST …/run`). See there for errors. A conversation
+    /// that this process creates in this way has the tag `firstmessage`. If sockets are refused
+    /// ([`LinkStatus::Polling`](crate::LinkStatus::Polling)), the message is sent, but no tokens
+    /// arrive.
+    ///
+    /// The callback runs on a task and must not block: see [`Conversation::on_token`]. For a stream
+    /// instead, see [`start_with_tokens`](Self::start_with_tokens).
+    ///
+    /// ```no_run
+    /// # async fn begin(workspace: &impl oh_transport::WorkspaceHandle, agent: oh_protocol::config::Agent) -> oh_conversation::Result<()> {
+    /// use oh_conversation::{Conversation, Token};
+    ///
+    /// let conversation = Conversation::builder(workspace, agent)
+    ///     .initial_message("Say hello.")
+    ///     .on_token(|token| {
+    ///         if let Token::Text { content, .. } = token {
+    ///             print!("{content}");
+    ///         }
+    ///     })
+    ///     .start()
+    ///     .await?;
+    /// conversation.join().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn on_token(mut self, callback: impl FnMut(&Token) + Send + 'static) -> Self {
+        self.plan.holds = true;
+        self.token_callbacks.push(Box::new(callback));
         self
     }
 
@@ -152,6 +197,10 @@ impl ConversationBuilder {
     /// an [id](Self::id) that the program has set, the origin is then [`Origin::Found`], because
     /// the server does not report who created the conversation.
     ///
+    /// With [`on_token`](Self::on_token), the first message is a separate request, sent when the
+    /// conversation is connected. The message is sent once: by the process that has created the
+    /// conversation, also if it calls this again with the same id. Another process never sends it.
+    ///
     /// # Errors
     ///
     /// - [`ErrorKind::InvalidInput`] if a value is invalid, or a client tool has the name of
@@ -163,17 +212,78 @@ impl ConversationBuilder {
     /// - [`ErrorKind::RateLimited`] while the server accepts no more runs.
     /// - [`ErrorKind::AgentMismatch`] if the server has a conversation with this id and another
     ///   kind of agent.
+    /// - With [`on_token`](Self::on_token), the errors of [`SendMessage`](crate::SendMessage) for
+    ///   the first message, in particular [`ErrorKind::Ambiguous`], and [`ErrorKind::Timeout`] if
+    ///   the link is not connected within [`unreachable_after`](Self::unreachable_after). The error
+    ///   names the conversation, which exists then. Unless the error is `Ambiguous`, call this
+    ///   again with that id, or attach and send the message.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the conversation may exist. With [`on_token`](Self::on_token) its
+    /// first message may or may not have been sent, and its run may not have started. A new start
+    /// with the same id by this process does what is missing.
     pub async fn start(self) -> Result<Conversation> {
         let created = self.plan.create().await?;
         self.connect(created).await
+    }
+
+    /// Starts the conversation as [`start`](Self::start) does, and returns a stream of its tokens
+    /// from the first one of the run that [`initial_message`](Self::initial_message) starts. The
+    /// message is sent once the conversation is connected, as with [`on_token`](Self::on_token).
+    ///
+    /// ```no_run
+    /// # async fn begin(workspace: &impl oh_transport::WorkspaceHandle, agent: oh_protocol::config::Agent) -> oh_conversation::Result<()> {
+    /// use oh_conversation::{Conversation, Token};
+    ///
+    /// let builder = Conversation::builder(workspace, agent).initial_message("Say hello.");
+    /// let (conversation, mut tokens) = builder.start_with_tokens().await?;
+    /// while let Some(token) = tokens.next().await {
+    ///     match token {
+    ///         Token::Text { content, .. } => print!("{content}"),
+    ///         Token::Finished { .. } => break,
+    ///         _ => {}
+    ///     }
+    /// }
+    /// conversation.join().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`start`](Self::start) with [`on_token`](Self::on_token).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`start`](Self::start) with [`on_token`](Self::on_token).
+    pub async fn start_with_tokens(mut self) -> Result<(Conversation, TokenStream)> {
+        self.plan.holds = true;
+        let created = self.plan.create().await?;
+        let (conversation, message) = self.follow(created).await?;
+        let tokens = conversation.tokens();
+        if let Some(message) = message {
+            message.deliver(&conversation).await?;
+        }
+        Ok((conversation, tokens))
     }
 
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Connects to the created or found conversation.
+    /// Connects to the created or found conversation, and sends its first message unless the start
+    /// request had it.
     pub(crate) async fn connect(self, created: Created) -> Result<Conversation> {
+        let (conversation, message) = self.follow(created).await?;
+        if let Some(message) = message {
+            message.deliver(&conversation).await?;
+        }
+        Ok(conversation)
+    }
+
+    /// Connects to the created or found conversation. Returns the first message if it is to be
+    /// sent.
+    async fn follow(self, created: Created) -> Result<(Conversation, Option<FirstMessage>)> {
         // A generated id is found only if the response to an earlier attempt was lost.
         if created.is_new {
             // Its id may be that of a deleted conversation.
@@ -187,22 +297,36 @@ impl ConversationBuilder {
                 (Origin::Found(differences), Cursor::Now)
             }
         };
+        let message = self.plan.first_message()?;
+        let held = message.is_some();
+        let message = message.and_then(|it| it.due(created.is_new, &created.info));
         let conversation =
             Conversation::follow(self.plan.client, created.info, self.following, origin).await?;
-        if created.is_new && self.plan.start.has_initial_message() {
+        if created.is_new && self.plan.start.has_initial_message() && !held {
             // The agent may take long to start.
             conversation.mirror().answered.start(0);
         }
         for (place, callback) in self.callbacks {
             conversation.callback(cursor, place, callback).detach();
         }
-        Ok(conversation)
+        for callback in self.token_callbacks {
+            conversation.on_token(callback).detach();
+        }
+        Ok((conversation, message))
     }
 }
 
 impl Plan {
     pub(crate) fn id(&self) -> ConversationId {
         self.start.id()
+    }
+
+    /// Returns the first message if it is not part of the request.
+    fn first_message(&self) -> Result<Option<FirstMessage>> {
+        match self.holds {
+            true => first::of(&self.start),
+            false => Ok(None),
+        }
     }
 
     /// Returns the start request with a tag of the plugins' source URLs, as many as fit.
@@ -228,15 +352,19 @@ impl Plan {
         if let Some(reason) = &self.unusable {
             return Err(Error::new(ErrorKind::InvalidInput, id, reason.as_str()));
         }
+        self.first_message()?;
         if !self.unchecked {
             tools::check(&self.client, &self.start).await?;
         }
         let failed = |error| Error::transport(id, "create the conversation", error);
         let key = own_key(&self.client, self.start.wants_session_key()).await;
-        let start = match key.map_err(failed)? {
-            Some(key) => self.tagged().with_session_key(&key),
-            None => self.tagged(),
-        };
+        let mut start = self.tagged();
+        if self.holds {
+            start = first::without(start);
+        }
+        if let Some(key) = key.map_err(failed)? {
+            start = start.with_session_key(&key);
+        }
         let created = self.client.call(&Create::new(start)).await;
         let created =
             created.map_err(|error| Error::transport(id, "create the conversation", error))?;

@@ -10,6 +10,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod command_line;
 mod control;
 mod conversation_generations;
 mod conversation_live;

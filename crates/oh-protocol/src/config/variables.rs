@@ -72,14 +72,34 @@ impl Llm {
     /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) if there is no model, or a value
     /// does not have the type of its field. The error does not contain the value.
     pub fn from_env(prefix: &str) -> Result<Self> {
-        Self::from_variables(prefix, |name| std::env::var_os(name))
+        Self::from_variables(prefix, None, |name| std::env::var_os(name))
     }
 
-    fn from_variables(prefix: &str, read: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
+    /// Creates a configuration like [`from_env`](Self::from_env), but of this model: the variable
+    /// of the model is not read.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) if a value does not have the type
+    /// of its field, or the model is empty.
+    pub fn from_env_with_model(prefix: &str, model: impl Into<String>) -> Result<Self> {
+        Self::from_variables(prefix, Some(model.into()), |name| std::env::var_os(name))
+    }
+
+    fn from_variables(
+        prefix: &str,
+        model: Option<String>,
+        read: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self> {
         let mut fields = Map::new();
         for field in Self::FIELDS {
             let name = format!("{prefix}{}", field.to_uppercase());
-            let Some(text) = read(&name).filter(|text| !text.is_empty()) else {
+            let given = model
+                .clone()
+                .filter(|_| *field == "model")
+                .map(OsString::from);
+            let read = given.or_else(|| read(&name));
+            let Some(text) = read.filter(|text| !text.is_empty()) else {
                 continue;
             };
             let text = text.into_string();
@@ -87,6 +107,9 @@ impl Llm {
             let value = value(field, text);
             let value = value.map_err(|rule| Error::invalid(format!("{name}: {rule}")))?;
             fields.insert((*field).to_owned(), value);
+        }
+        if !fields.contains_key("model") && model.is_some() {
+            return Err(Error::invalid("model: must not be empty"));
         }
         if !fields.contains_key("model") {
             let what = format!("{prefix}MODEL is not set: set the name of the model");
@@ -126,10 +149,26 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<Llm> {
-        Llm::from_variables("LLM_", |name| {
+        Llm::from_variables("LLM_", None, |name| {
             let found = variables.iter().find(|(known, _)| *known == name)?;
             Some(found.1.into())
         })
+    }
+
+    #[test]
+    fn a_given_model_takes_the_place_of_the_variable() {
+        let with = |model: &str, set: &str| {
+            Llm::from_variables("LLM_", Some(model.to_owned()), |name| {
+                (name == "LLM_MODEL").then(|| set.into())
+            })
+        };
+        assert_eq!(
+            with("openai/a", "openai/b").expect("a model").model(),
+            "openai/a"
+        );
+        assert_eq!(with("openai/a", "").expect("a model").model(), "openai/a");
+        let error = with("", "openai/b").expect_err("no model");
+        assert!(error.to_string().contains("model"), "{error}");
     }
 
     #[test]

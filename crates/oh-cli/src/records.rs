@@ -1,0 +1,339 @@
+//! The runs of this machine: a directory for each, with its record, its events and the state of its
+//! server.
+//!
+//! | File | Content |
+//! |-|-|
+//! | `run.json` | the record, replaced as a whole |
+//! | `events.jsonl` | each event as the server sent it, one a line |
+//! | `final.txt` | the agent's last answer |
+//! | `patch.diff` | what the agent changed, if its directory is a git repository |
+//! | `server/` | the state of the run's own server |
+
+use std::{
+    env,
+    fs::{self, File, TryLockError},
+    io::{self, BufRead as _, BufReader, Write as _},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use openhands::{ConversationId, Event};
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{Exit, Failure, Outcome};
+
+/// The version of the schema of `run.json`.
+const SCHEMA: u32 = 1;
+const RECORD: &str = "run.json";
+const EVENTS: &str = "events.jsonl";
+
+/// The record of a run: `run.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) schema: u32,
+    pub(crate) conversation: ConversationId,
+    /// `running`, or how the run ended.
+    pub(crate) status: String,
+    /// The exit code, once the run has ended.
+    pub(crate) exit_code: Option<u8>,
+    /// Why the run did not finish.
+    pub(crate) error: Option<String>,
+    pub(crate) task: String,
+    /// The agent's directory, on the server.
+    pub(crate) directory: String,
+    /// The URL of the server, if it was already running.
+    pub(crate) server: Option<String>,
+    pub(crate) server_version: String,
+    pub(crate) model: String,
+    /// The beginning of the run, in seconds since 1970.
+    pub(crate) started: u64,
+    /// Duration in seconds.
+    pub(crate) seconds: f64,
+    /// Cost in US dollars. Not set if the server has not reported it.
+    pub(crate) cost: Option<f64>,
+    pub(crate) tokens: u64,
+    pub(crate) events: usize,
+}
+
+impl Record {
+    pub(crate) fn new(conversation: ConversationId, task: &str) -> Self {
+        Self {
+            schema: SCHEMA,
+            conversation,
+            status: RUNNING.to_owned(),
+            exit_code: None,
+            error: None,
+            task: task.to_owned(),
+            directory: String::new(),
+            server: None,
+            server_version: String::new(),
+            model: String::new(),
+            started: 0,
+            seconds: 0.0,
+            cost: None,
+            tokens: 0,
+            events: 0,
+        }
+    }
+}
+
+/// The status of a run that has not ended.
+pub(crate) const RUNNING: &str = "running";
+/// The status of a run whose program has ended without writing how.
+const LOST: &str = "lost";
+
+/// The directory of a run. Only one program at a time works with it.
+pub(crate) struct Place {
+    path: PathBuf,
+    /// Locked for as long as a program works with the run.
+    _lock: File,
+}
+
+impl Place {
+    /// Creates the directory of a new run, or opens that of an earlier one.
+    pub(crate) fn open(path: PathBuf) -> Result<Self, Failure> {
+        let failed = |error| unusable(&path, &error);
+        private(&path).map_err(failed)?;
+        let lock = File::create(path.join("lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                let message = format!("another program works with {}", path.display());
+                Err(Exit::Configuration.because(message))
+            }
+            Err(TryLockError::Error(error)) => Err(unusable(&path, &error)),
+        }
+    }
+
+    /// Returns the directory for the state of the run's own server.
+    pub(crate) fn server(&self) -> PathBuf {
+        self.path.join("server")
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces a file as a whole.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<(), Failure> {
+        let path = self.path.join(name);
+        let write = || {
+            let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
+            file.write_all(content)?;
+            file.persist(&path).map(drop).map_err(io::Error::from)
+        };
+        write().map_err(|error| unusable(&path, &error))
+    }
+
+    pub(crate) fn record(&self, record: &Record) -> Result<(), Failure> {
+        let json = serde_json::to_vec_pretty(record);
+        let json = json.map_err(|error| Exit::Internal.because(error.to_string()))?;
+        self.write(RECORD, &json)
+    }
+
+    /// Opens the file for the events, which is empty then.
+    pub(crate) fn events(&self) -> Result<File, Failure> {
+        let path = self.path.join(EVENTS);
+        File::create(&path).map_err(|error| unusable(&path, &error))
+    }
+}
+
+/// Creates a directory that only this user can read.
+fn private(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Failure {
+    let exit = match error.kind() {
+        io::ErrorKind::StorageFull => Exit::Internal,
+        _ => Exit::Configuration,
+    };
+    exit.because(format!("cannot use {}: {error}", path.display()))
+}
+
+/// Returns the directory of a run: `$OH_STATE_DIR/runs/ID`. By default, `OH_STATE_DIR` is
+/// `$XDG_STATE_HOME/oh`, or `~/.local/state/oh`.
+pub(crate) fn place_of(id: ConversationId) -> Result<PathBuf, Failure> {
+    Ok(runs()?.join(id.to_string()))
+}
+
+fn runs() -> Result<PathBuf, Failure> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
+    let state = set("OH_STATE_DIR").map(PathBuf::from).or_else(|| {
+        let state = set("XDG_STATE_HOME").map(PathBuf::from);
+        let state = state.or_else(|| Some(Path::new(&set("HOME")?).join(".local/state")));
+        Some(state?.join("oh"))
+    });
+    let state = state.ok_or_else(|| {
+        Exit::Configuration.because("HOME is not set: set OH_STATE_DIR to a directory for the runs")
+    })?;
+    Ok(state.join("runs"))
+}
+
+/// Finds a run by its id, or by the beginning of its id.
+pub(crate) fn find(id: &str) -> Result<(PathBuf, Record), Failure> {
+    let begins = |record: &Record| {
+        let full = record.conversation.to_string();
+        !id.is_empty() && full.starts_with(&id.to_lowercase())
+    };
+    let all = all()?;
+    let mut matching: Vec<_> = all.iter().filter(|(_, record)| begins(record)).collect();
+    match (matching.pop(), matching.is_empty()) {
+        (Some((path, record)), true) => Ok((path.clone(), record.clone())),
+        (Some(_), false) => {
+            let message = format!("several runs begin with `{id}`: write more of the id");
+            Err(Exit::Usage.because(message))
+        }
+        (None, _) => {
+            let known: Vec<_> = all.iter().take(3).map(|(_, record)| record).collect();
+            let known: Vec<_> = known
+                .iter()
+                .map(|run| run.conversation.to_string())
+                .collect();
+            let hint = match known.as_slice() {
+                [] => "there is none on this machine".to_owned(),
+                known => format!("the newest are {}", known.join(", ")),
+            };
+            Err(Exit::Usage.because(format!("no run has the id `{id}`: {hint}")))
+        }
+    }
+}
+
+/// Returns all runs, the newest first. Leaves out what is no run.
+fn all() -> Result<Vec<(PathBuf, Record)>, Failure> {
+    let runs = runs()?;
+    let entries = match fs::read_dir(&runs) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unusable(&runs, &error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let Ok(json) = fs::read(path.join(RECORD)) else {
+            continue;
+        };
+        if let Ok(mut record) = serde_json::from_slice::<Record>(&json) {
+            if record.status == RUNNING && !in_use(&path) {
+                LOST.clone_into(&mut record.status);
+            }
+            found.push((path, record));
+        }
+    }
+    found.sort_by_key(|(_, record)| std::cmp::Reverse(record.started));
+    Ok(found)
+}
+
+/// Returns whether a program works with the run.
+fn in_use(path: &Path) -> bool {
+    let lock = File::open(path.join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+#[derive(Args)]
+pub(crate) struct List {
+    /// Print each record as a line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `oh ls`.
+pub(crate) fn list(options: &List) -> Outcome {
+    let mut out = io::stdout().lock();
+    for (_, record) in all()? {
+        match options.json {
+            true => writeln!(out, "{}", line(&record)?)?,
+            false => {
+                let cost = record
+                    .cost
+                    .map_or("-".to_owned(), |cost| format!("${cost:.4}"));
+                let task: String = record
+                    .task
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .chars()
+                    .take(50)
+                    .collect();
+                let (id, status) = (record.conversation, &record.status);
+                writeln!(out, "{id}  {status:<12}  {cost:>9}  {}", clean(&task))?;
+            }
+        }
+    }
+    Ok(Exit::Finished)
+}
+
+#[derive(Args)]
+pub(crate) struct Show {
+    /// The id of the run, or its beginning.
+    id: String,
+    /// Print the record as JSON.
+    #[arg(long, conflicts_with = "events")]
+    json: bool,
+    /// Print each event as the server sent it, one a line.
+    #[arg(long)]
+    events: bool,
+}
+
+/// `oh show`.
+pub(crate) fn show(options: &Show) -> Outcome {
+    let (path, record) = find(&options.id)?;
+    let mut out = io::stdout().lock();
+    if options.json {
+        writeln!(out, "{}", line(&record)?)?;
+        return Ok(Exit::Finished);
+    }
+    let events = path.join(EVENTS);
+    let file = File::open(&events).map_err(|error| unusable(&events, &error))?;
+    for read in BufReader::new(file).lines() {
+        let read = read.map_err(|error| unusable(&events, &error))?;
+        match options.events {
+            true => writeln!(out, "{read}")?,
+            false => match serde_json::from_str::<Event>(&read) {
+                Ok(event) => writeln!(out, "{event}")?,
+                // A program that was killed has left part of a line.
+                Err(_) => writeln!(out, "(an incomplete event)")?,
+            },
+        }
+    }
+    if !options.events {
+        let error = record
+            .error
+            .map_or(String::new(), |error| format!(": {}", clean(&error)));
+        writeln!(out, "{}{error}", record.status)?;
+    }
+    Ok(Exit::Finished)
+}
+
+#[derive(Args)]
+pub(crate) struct Remove {
+    /// The ids of the runs, or their beginnings.
+    #[arg(required = true)]
+    ids: Vec<String>,
+}
+
+/// `oh rm`.
+pub(crate) fn remove(options: &Remove) -> Outcome {
+    for id in &options.ids {
+        let (path, _) = find(id)?;
+        // Fails if the run is in use.
+        let place = Place::open(path)?;
+        fs::remove_dir_all(place.path()).map_err(|error| unusable(place.path(), &error))?;
+    }
+    Ok(Exit::Finished)
+}
+
+fn line(record: &Record) -> Result<String, Failure> {
+    serde_json::to_string(record).map_err(|error| Exit::Internal.because(error.to_string()))
+}
+
+/// Replaces control characters, which could command a terminal.
+pub(crate) fn clean(text: &str) -> String {
+    openhands::protocol::printable(text)
+        .to_string()
+        .replace(['\n', '\t'], " ")
+}

@@ -1,0 +1,212 @@
+//! Attends to a run: sends the message, waits, asks for approvals, reacts to signals.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use openhands::{ApprovalEvent, Conversation, RunOutcome, RunStatus, conversation::PendingAction};
+
+use super::{
+    input::{Answer, Input},
+    output::Output,
+    signals::{Signal, Signals},
+};
+use crate::exit::{Exit, Failure};
+
+/// Time in which an interrupted run must end.
+const SETTLE: Duration = Duration::from_secs(10);
+
+pub(super) struct Attention<'a> {
+    pub(super) conversation: &'a Conversation,
+    pub(super) output: &'a Output,
+    pub(super) max_cost: Option<f64>,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// How the run ended for this program.
+pub(super) enum End {
+    Outcome(RunOutcome, Exit),
+    /// The user did not want to wait.
+    Left(Signal),
+}
+
+/// The end of a wait.
+enum Waited<T> {
+    Done(T),
+    Left(Signal),
+}
+
+impl Attention<'_> {
+    /// Sends the message, and runs the agent until nothing more happens without the user.
+    pub(super) async fn until_the_end(
+        &self,
+        message: Option<String>,
+        input: &mut Input,
+        signals: &mut Signals,
+    ) -> Result<End, Failure> {
+        let mut stopping = None;
+        if let Some(message) = message {
+            self.conversation.send(message).await?;
+        }
+        loop {
+            let mut run = self.conversation.run();
+            if let Some(dollars) = self.max_cost {
+                run = run.max_total_cost(dollars);
+            }
+            if let Some(deadline) = self.deadline {
+                run = run.timeout(deadline.saturating_duration_since(Instant::now()));
+            }
+            let outcome = match self.watched(run, &mut stopping, signals).await {
+                Waited::Done(outcome) => outcome?,
+                Waited::Left(signal) => return Ok(End::Left(signal)),
+            };
+            let exit = match (outcome.status(), stopping) {
+                (RunStatus::Paused, Some(Signal::Terminate)) => Exit::Terminated,
+                (RunStatus::StillRunning, _) => return self.interrupted(outcome).await,
+                (RunStatus::WaitingForConfirmation, None) => {
+                    match self.asked(input, &mut stopping, signals).await {
+                        Waited::Done(Ok(true)) => continue,
+                        Waited::Done(Ok(false)) => Exit::Waiting,
+                        Waited::Done(Err(failure)) => return Err(failure),
+                        Waited::Left(signal) => return Ok(End::Left(signal)),
+                    }
+                }
+                _ => Exit::of(&outcome),
+            };
+            return Ok(End::Outcome(outcome, exit));
+        }
+    }
+
+    /// Stops a run whose time is over.
+    async fn interrupted(&self, outcome: RunOutcome) -> Result<End, Failure> {
+        self.conversation.interrupt().await?;
+        // The outcome says that the time was over, even if the run has ended by now.
+        let _ = self.conversation.join().timeout(SETTLE).await?;
+        Ok(End::Outcome(outcome, Exit::Time))
+    }
+
+    /// Waits for the work, and reacts to signals: the first one stops the agent, another one
+    /// leaves.
+    async fn watched<T>(
+        &self,
+        work: impl Future<Output = T>,
+        stopping: &mut Option<Signal>,
+        signals: &mut Signals,
+    ) -> Waited<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Waited::Done(done),
+                signal = signals.next() => match (signal, *stopping) {
+                    (signal, Some(_)) => return Waited::Left(signal),
+                    (signal, None) => {
+                        *stopping = Some(signal);
+                        self.stop(signal);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Stops the agent, in the background: a second signal must not wait for that.
+    fn stop(&self, signal: Signal) {
+        let (conversation, output) = (self.conversation.clone(), self.output.clone());
+        tokio::spawn(async move {
+            let stopped = match signal {
+                Signal::Interrupt => {
+                    output.note("pausing after the current step; press Ctrl-C again to leave");
+                    conversation.pause().await
+                }
+                Signal::Terminate => conversation.interrupt().await,
+            };
+            if let Err(error) = stopped {
+                output.note(&error.to_string());
+            }
+        });
+    }
+
+    /// Asks for an answer to the waiting actions. Returns whether the run goes on: false if nobody
+    /// can answer.
+    async fn asked(
+        &self,
+        input: &mut Input,
+        stopping: &mut Option<Signal>,
+        signals: &mut Signals,
+    ) -> Waited<Result<bool, Failure>> {
+        let mut changes = self.conversation.approvals().events();
+        let (mut open, mut ids): (Vec<PendingAction>, Vec<String>) = Default::default();
+        loop {
+            let step = async {
+                tokio::select! {
+                    change = changes.next() => Step::Change(change),
+                    answer = input.next(&ids), if !ids.is_empty() => Step::Answer(answer),
+                }
+            };
+            let step = match self.watched(step, stopping, signals).await {
+                Waited::Done(step) => step,
+                Waited::Left(signal) => return Waited::Left(signal),
+            };
+            // Nothing runs that would have to be paused.
+            if stopping.is_some() {
+                return Waited::Done(Ok(false));
+            }
+            match step {
+                Step::Change(Some(ApprovalEvent::Requested(actions))) => {
+                    if matches!(input, Input::Nobody) {
+                        return Waited::Done(Ok(false));
+                    }
+                    input.forget();
+                    self.output.approval_requested(&actions);
+                    ids = actions
+                        .iter()
+                        .map(|action| action.id().to_owned())
+                        .collect();
+                    open = actions;
+                }
+                // Answered by another program.
+                Step::Change(Some(ApprovalEvent::Withdrawn(_))) => {
+                    self.output.approval_closed(&ids);
+                    return Waited::Done(Ok(true));
+                }
+                Step::Change(Some(_)) => {}
+                Step::Change(None) | Step::Answer(None) => return Waited::Done(Ok(false)),
+                Step::Answer(Some(Err(message))) => self.output.input_rejected(&message),
+                Step::Answer(Some(Ok(answer))) => {
+                    let answered = self.answer(&open, answer).await;
+                    self.output.approval_closed(&ids);
+                    return Waited::Done(answered.map(|()| true));
+                }
+            }
+        }
+    }
+
+    /// Answers exactly these actions.
+    async fn answer(&self, actions: &[PendingAction], answer: Answer) -> Result<(), Failure> {
+        let approvals = self.conversation.approvals();
+        let answered = match answer.approve {
+            true => approvals.approve(actions).await,
+            false => {
+                let reason = answer
+                    .reason
+                    .unwrap_or_else(|| "The user rejected this.".to_owned());
+                approvals.reject(actions, reason).await
+            }
+        };
+        match answered {
+            // Another program was faster. Its answer counts.
+            Err(error) if error.kind() == openhands::conversation::ErrorKind::Conflict => {
+                self.output.input_rejected(&error.to_string());
+                Ok(())
+            }
+            answered => Ok(answered?),
+        }
+    }
+}
+
+/// An occurrence while actions wait.
+enum Step {
+    Change(Option<ApprovalEvent>),
+    Answer(Option<Result<Answer, String>>),
+}

@@ -1,0 +1,166 @@
+//! The output of a run: text for people, or a JSON object a line for programs.
+
+use std::{
+    io::{self, Write as _},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use openhands::{ConversationId, Event, SecurityRisk, conversation::PendingAction};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::records::{Record, clean};
+
+/// The version of the schema of the lines. Programs must ignore unknown types and fields; the
+/// version changes only if a known one changes.
+const SCHEMA: u32 = 1;
+
+/// A line of the output for programs.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Line<'a> {
+    /// The conversation has started, or is continued.
+    Started {
+        schema: u32,
+        conversation: ConversationId,
+        directory: &'a str,
+        server_version: &'a str,
+        record: &'a str,
+    },
+    /// An event of the conversation, with its place in the log.
+    Event { seq: u64, event: &'a RawValue },
+    /// Actions wait for one answer, which names them all.
+    ApprovalRequested { actions: Vec<Asked<'a>> },
+    /// Actions that no longer wait: they were answered here, or by another program.
+    ApprovalClosed { actions: &'a [String] },
+    /// An input line was not understood, or came too late. It had no effect.
+    InputRejected { message: &'a str },
+    /// The last line.
+    Ended {
+        record: &'a Record,
+        answer: Option<&'a str>,
+    },
+}
+
+/// An action that waits for approval.
+#[derive(Serialize)]
+struct Asked<'a> {
+    id: &'a str,
+    tool: &'a str,
+    summary: Option<&'a str>,
+    risk: SecurityRisk,
+    event: &'a RawValue,
+}
+
+/// The output. Clones write to the same place.
+#[derive(Clone)]
+pub(super) struct Output {
+    json: bool,
+    /// Set when nobody reads stdout any more. The run goes on without output.
+    closed: Arc<Mutex<bool>>,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        let closed = Arc::default();
+        Self { json, closed }
+    }
+
+    /// Writes a line to stderr: progress, and what a person must know.
+    pub(super) fn note(&self, text: &str) {
+        let _ = writeln!(io::stderr(), "oh: {text}");
+    }
+
+    pub(super) fn started(&self, record: &Record, place: &str) {
+        match self.json {
+            true => self.line(&Line::Started {
+                schema: SCHEMA,
+                conversation: record.conversation,
+                directory: &record.directory,
+                server_version: &record.server_version,
+                record: place,
+            }),
+            false => self.note(&format!("conversation {}", record.conversation)),
+        }
+    }
+
+    pub(super) fn event(&self, seq: u64, event: &Event) {
+        if !self.json {
+            return self.text(&event.to_string());
+        }
+        // An event that is no JSON is not sent by a server. It is in the file of events.
+        if let Ok(event) = serde_json::from_str(event.as_json()) {
+            self.line(&Line::Event { seq, event });
+        }
+    }
+
+    pub(super) fn approval_requested(&self, actions: &[PendingAction]) {
+        if self.json {
+            let actions = actions.iter().filter_map(|action| {
+                Some(Asked {
+                    id: action.id(),
+                    tool: action.tool_name(),
+                    summary: action.summary(),
+                    risk: action.risk(),
+                    event: serde_json::from_str(action.event().as_json()).ok()?,
+                })
+            });
+            let actions = actions.collect();
+            return self.line(&Line::ApprovalRequested { actions });
+        }
+        self.note("these actions wait for approval:");
+        for action in actions {
+            let _ = writeln!(io::stderr(), "  {action}");
+        }
+        let _ = write!(
+            io::stderr(),
+            "Approve? y, or n, or the reason for a rejection: "
+        );
+        let _ = io::stderr().flush();
+    }
+
+    pub(super) fn approval_closed(&self, actions: &[String]) {
+        if self.json {
+            self.line(&Line::ApprovalClosed { actions });
+        }
+    }
+
+    pub(super) fn input_rejected(&self, message: &str) {
+        match self.json {
+            true => self.line(&Line::InputRejected { message }),
+            false => self.note(message),
+        }
+    }
+
+    pub(super) fn ended(&self, record: &Record, answer: Option<&str>) {
+        if self.json {
+            return self.line(&Line::Ended { record, answer });
+        }
+        let reason = record
+            .error
+            .as_deref()
+            .map_or(String::new(), |error| format!(": {}", clean(error)));
+        let cost = record
+            .cost
+            .map_or("cost unknown".to_owned(), |cost| format!("${cost:.4}"));
+        let (status, events, seconds) = (&record.status, record.events, record.seconds);
+        self.note(&format!(
+            "{status}{reason} ({events} events, {cost}, {seconds:.1} s)"
+        ));
+    }
+
+    fn line(&self, line: &Line<'_>) {
+        // The types above always have a JSON form.
+        if let Ok(line) = serde_json::to_string(line) {
+            self.text(&line);
+        }
+    }
+
+    fn text(&self, text: &str) {
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*closed {
+            let mut out = io::stdout().lock();
+            *closed = writeln!(out, "{text}").and_then(|()| out.flush()).is_err();
+        }
+    }
+}

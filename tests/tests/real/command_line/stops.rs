@@ -1,0 +1,175 @@
+//! Runs that are stopped.
+
+use std::{fs, process::Stdio, time::Instant};
+
+use openhands::{
+    Conversation, ConversationId, ExecutionStatus,
+    testkit::{Gate, Script, ScriptedModel, Step},
+};
+use serde_json::json;
+
+use super::{Running, asked, oh, on};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_pauses_and_a_second_one_leaves() {
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
+    let gate = Gate::new();
+    let held = Step::call("terminal", json!({"command": "echo one"})).hold(&gate);
+    let script = Script::new().step(held).forever(|s| s.finish("Done."));
+    let model = ScriptedModel::builder()
+        .script(script)
+        .start()
+        .await
+        .unwrap();
+    let mut command = oh(home.path(), &model);
+    let mut running = Running::start(on(&mut command, &server, "Count."));
+    let started = running.line("started");
+    asked(&model, 1).await;
+    running.signal("INT");
+    running.note("press Ctrl-C again");
+    gate.open();
+    let (code, last, errors) = running.end();
+    assert_eq!(code, 130, "{errors}");
+    assert_eq!(last["record"]["status"], "paused");
+    let id = started["conversation"].as_str().unwrap();
+    assert!(
+        errors.contains(&format!("oh run --resume {id}")),
+        "{errors}"
+    );
+
+    let mut command = oh(home.path(), &model);
+    command
+        .env("SESSION_API_KEY", key(&server))
+        .args(["run", "--resume", id, "--json"]);
+    let (code, last, errors) = Running::start(&mut command).end();
+    assert_eq!((code, &last["answer"]), (0, &json!("Done.")), "{errors}");
+
+    let id: ConversationId = id.parse().unwrap();
+    let conversation = Conversation::attach(server.client(), id).await.unwrap();
+    assert_eq!(
+        conversation.state().execution_status(),
+        ExecutionStatus::Finished
+    );
+    conversation.close().await.unwrap();
+    server.shutdown(super::LONG).await.unwrap();
+}
+
+fn key(server: &openhands::LocalServer) -> String {
+    use openhands::secrecy::ExposeSecret as _;
+    server.session_api_key().expose_secret().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminated_or_impatient_run_ends_with_its_record() {
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
+    let gate = Gate::new();
+    let held = || Step::call("terminal", json!({"command": "echo one"})).hold(&gate);
+    let script = Script::new()
+        .step(held())
+        .step(held())
+        .forever(|s| s.finish("Done."));
+    let model = ScriptedModel::builder()
+        .script(script)
+        .start()
+        .await
+        .unwrap();
+    let begun = async |before| {
+        let mut command = oh(home.path(), &model);
+        let running = Running::start(on(&mut command, &server, "Count."));
+        running.line("started");
+        asked(&model, before + 1).await;
+        running
+    };
+    let running = begun(0).await;
+    running.signal("TERM");
+    let (code, last, errors) = running.end();
+    assert_eq!(
+        (code, &last["record"]["status"]),
+        (143, &json!("paused")),
+        "{errors}"
+    );
+    let mut running = begun(model.requests().len()).await;
+    running.signal("INT");
+    running.note("press Ctrl-C again");
+    running.signal("INT");
+    let (code, last, errors) = running.end();
+    assert_eq!(
+        (code, &last["record"]["status"]),
+        (130, &json!("left")),
+        "{errors}"
+    );
+    gate.open();
+    server.shutdown(super::LONG).await.unwrap();
+}
+
+/// Returns the processes whose command line contains this text.
+fn processes(text: &str) -> Vec<String> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(text)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_run_leaves_its_record_and_no_process() {
+    let home = openhands_tests::home();
+    let step = Step::call("terminal", json!({"command": "sleep 1000"}));
+    let script = Script::new().step(step).forever(|s| s.finish("Never."));
+    let model = ScriptedModel::builder()
+        .script(script)
+        .start()
+        .await
+        .unwrap();
+    let work = home.path().join("work");
+    fs::create_dir(&work).unwrap();
+    let mut command = oh(home.path(), &model);
+    command
+        .args(["run", "Sleep.", "--json", "--dir"])
+        .arg(&work);
+    let mut running = Running::start(&mut command);
+    let id = running.line("started")["conversation"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    while running.line("event")["event"]["kind"] != "ActionEvent" {}
+    // The server's port, state and directory are on the command lines of its processes.
+    let state = home.path().join("state").display().to_string();
+    assert_ne!(processes(&state), [""; 0]);
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    let end = Instant::now() + super::LONG;
+    while !processes(&state).is_empty() {
+        assert!(Instant::now() < end, "{:?}", processes(&state));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let output = |arguments: &[&str]| oh(home.path(), &model).args(arguments).output().unwrap();
+    let listed = String::from_utf8(output(&["ls"]).stdout).unwrap();
+    assert!(listed.contains(&id) && listed.contains("lost"), "{listed}");
+    // A closed output is no failure, and not worth a message.
+    let mut shown = oh(home.path(), &model);
+    let shown = shown
+        .args(["show", "--events", &id])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut shown = shown.spawn().unwrap();
+    drop(shown.stdout.take());
+    let shown = shown.wait_with_output().unwrap();
+    assert!(
+        shown.status.success() && shown.stderr.is_empty(),
+        "{shown:?}"
+    );
+
+    let missing = output(&["show", "0000"]);
+    let errors = String::from_utf8(missing.stderr).unwrap();
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(errors.contains(&id), "{errors}");
+    assert!(output(&["rm", &id[..6]]).status.success());
+    assert_eq!(
+        fs::read_dir(home.path().join("state/runs"))
+            .unwrap()
+            .count(),
+        0
+    );
+}

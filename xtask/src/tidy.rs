@@ -31,6 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("oh-admin", &["oh-protocol", "oh-transport"]),
     ("oh-control", &["oh-protocol", "oh-transport"]),
     ("oh-hooks", &["oh-protocol"]),
+    ("oh-view", &["oh-protocol"]),
     ("oh-testkit", &["oh-protocol", "oh-transport"]),
     (
         "openhands",
@@ -44,6 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "oh-admin",
             "oh-control",
             "oh-hooks",
+            "oh-view",
             "oh-testkit",
         ],
     ),

@@ -48,6 +48,7 @@
 //! | Find a conversation again after a restart | [`Conversation::attach`](conversation::Conversation::attach) |
 //! | Follow events | [`Conversation::subscribe`](conversation::Conversation::subscribe), [`concepts::mirror`] |
 //! | Serve events to others, and resume by number | [`EventStream::numbered`](conversation::EventStream::numbered), [`Cursor`] |
+//! | Show a conversation to a person | `view::Terminal` (feature `view`) |
 //! | Show text while the model writes it | [`Conversation::tokens`](conversation::Conversation::tokens) |
 //! | Limit cost and time | [`conversation::Run`] |
 //! | Stop a run | [`Conversation::pause`](conversation::Conversation::pause), [`Conversation::interrupt`](conversation::Conversation::interrupt) |
@@ -69,7 +70,7 @@
 //!
 //! Guides in the repository show whole tasks: `docs/conversations.md` (start, run, read, serve,
 //! approve, batches, tools, attach again), `docs/testing.md` (tests without a server),
-//! `docs/hooks.md`, `docs/workspace.md`, `docs/admin.md`, `docs/environment.md`,
+//! `docs/hooks.md`, `docs/view.md`, `docs/workspace.md`, `docs/admin.md`, `docs/environment.md`,
 //! `docs/security.md`, and `docs/errors.md` (all errors and their remedies).
 //!
 //! # Modules
@@ -90,10 +91,11 @@
 //! | [`control`] | `control` | starts conversations and leaves: no events, no socket |
 //! | [`admin`] | `admin` | models, keys, settings, secrets and MCP servers of a server |
 //! | [`hooks`] | `hooks` | configure, check, write and watch hooks |
+//! | `view` | `view` | renders events in a terminal |
 //! | [`testkit`] | `testkit` | for tests: scripted model, fake server, fault injection |
 //!
-//! `tls` (https and wss) and all other features except `apptainer`, `docker` and `testkit` are
-//! enabled by default.
+//! `tls` (https and wss) and all other features except `apptainer`, `docker`, `testkit` and
+//! `view` are enabled by default.
 
 // The links above need every feature.
 #![cfg_attr(
@@ -137,6 +139,9 @@ pub use oh_sandbox as sandbox;
 #[cfg(feature = "testkit")]
 #[doc(inline)]
 pub use oh_testkit as testkit;
+#[cfg(feature = "view")]
+#[doc(inline)]
+pub use oh_view as view;
 #[cfg(feature = "workspace")]
 #[doc(inline)]
 pub use oh_workspace as workspace;
@@ -198,6 +203,11 @@ struct SandboxesGuide;
 ))]
 #[doc = include_str!("../../../docs/hooks.md")]
 struct HooksGuide;
+
+// Compiles the examples of the guide to the view.
+#[cfg(all(doctest, feature = "view", feature = "conversation"))]
+#[doc = include_str!("../../../docs/view.md")]
+struct ViewGuide;
 
 // Compiles the examples of the administration guide.
 #[cfg(all(doctest, feature = "admin"))]

@@ -1,0 +1,35 @@
+//! Renders the events of a conversation for people.
+//!
+//! | Task | API |
+//! |-|-|
+//! | Print to a terminal, or to any output | [`Terminal`] |
+//! | Choose what is shown, hide secrets, highlight texts | [`View`] |
+//! | Render a kind of event in a different form | [`View::render`], [`Block`], [`Part`] |
+//! | Show tokens, cache rate, context and cost | [`Totals`] |
+//! | Write a printer for a different output | [`Printer`], [`View::blocks`] |
+//!
+//! A [`View`] turns an event into [`Block`]s, which have no output format yet. A [`Printer`] writes
+//! them. Every kind of event has a form: messages, actions with their arguments, file edits as
+//! diffs, commands with output and exit code, plans as checklists, verdicts of hooks, errors in
+//! full. Events of an unknown kind are shown with their JSON.
+//!
+//! Texts of events come from models, tools and files, and are not trusted. Secrets are hidden,
+//! and no control character of an event reaches the output: see [`View`].
+
+mod clean;
+mod diff;
+mod model;
+mod printer;
+mod render;
+mod terminal;
+mod theme;
+mod totals;
+mod view;
+mod wrap;
+
+pub use model::{Block, Exit, Part, Progress, Task, Tone};
+pub use printer::Printer;
+pub use terminal::Terminal;
+pub use theme::{Color, Paint, Style, Theme};
+pub use totals::Totals;
+pub use view::{Detail, View};

@@ -1,0 +1,235 @@
+//! Prints conversations to a terminal.
+
+mod lines;
+
+use std::{
+    env,
+    io::{self, IsTerminal, Write},
+};
+
+use oh_protocol::Event;
+
+use crate::{
+    Detail, Printer, Style, Theme, Totals, View,
+    wrap::{self, Span},
+};
+
+/// The width if the terminal's is unknown, in columns.
+const WIDTH: usize = 80;
+/// The minimum width. A wide character and an indentation must fit.
+const MIN_WIDTH: usize = 4;
+/// The indentation of the content of a block, if the output is not narrow.
+const INDENT: usize = 2;
+/// An output of fewer columns has no indentation.
+const NARROW: usize = 20;
+
+/// Prints events as lines of text, to a terminal or any other output.
+///
+/// The output is append-only: printed lines are never changed, so scrolling and copying work. No
+/// line is wider than the [`width`](Self::width). Without [`color`](Self::color), the output
+/// contains no control characters except line feeds.
+///
+/// ```
+/// use oh_protocol::Event;
+/// use oh_view::{Printer, Terminal, View};
+///
+/// let event = r#"{"id":"1","timestamp":"2026-01-02T03:04:05","source":"user","llm_message":
+///     {"role":"user","content":[{"type":"text","text":"Hello"}]},"kind":"MessageEvent"}"#;
+/// let mut terminal = Terminal::new(Vec::new(), View::new());
+/// terminal.print(&Event::from_json(event)?)?;
+/// terminal.finish()?;
+/// assert_eq!(terminal.into_inner(), b"03:04:05 user\n  Hello\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Terminal<W> {
+    out: W,
+    view: View,
+    theme: Theme,
+    width: usize,
+    color: bool,
+    totals: Totals,
+    printed_totals: Totals,
+}
+
+impl Terminal<io::Stdout> {
+    /// Creates a printer to stdout: in the terminal's width, and with colours if stdout is a
+    /// terminal, the variable `NO_COLOR` is unset or empty, and `TERM` is not `dumb`.
+    ///
+    /// If stdout is not a terminal, lines have 80 columns and no colours.
+    pub fn stdout(view: View) -> Self {
+        let out = io::stdout();
+        let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let color = out.is_terminal() && !is_set("NO_COLOR") && !is_dumb;
+        let width = terminal_width().unwrap_or(WIDTH);
+        Self::new(out, view).color(color).width(width)
+    }
+}
+
+impl<W: Write> Terminal<W> {
+    /// Creates a printer without colours, for lines of at most 80 columns.
+    pub fn new(out: W, view: View) -> Self {
+        Self {
+            out,
+            view,
+            theme: Theme::new(),
+            width: WIDTH,
+            color: false,
+            totals: Totals::default(),
+            printed_totals: Totals::default(),
+        }
+    }
+
+    /// Sets the maximum width of a line, in columns. Default: 80. Widths below 4 count as 4.
+    #[must_use]
+    pub fn width(mut self, columns: usize) -> Self {
+        self.width = columns.max(MIN_WIDTH);
+        self
+    }
+
+    /// Sets whether the output has colours. Default: `false`, except for
+    /// [`stdout`](Terminal::stdout).
+    #[must_use]
+    pub fn color(mut self, color: bool) -> Self {
+        self.color = color;
+        self
+    }
+
+    /// Sets the colours. Default: [`Theme::new`].
+    #[must_use]
+    pub fn theme(mut self, theme: Theme) -> Self {
+        self.theme = theme;
+        self
+    }
+
+    /// Returns the output.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+
+    /// Appends the rows of a line.
+    fn rows(&self, spans: &[Span<Style>], indent: usize, at: wrap::Break, out: &mut String) {
+        let spans = highlighted(spans, self.view.highlights());
+        let indent = if self.width < NARROW { 0 } else { indent };
+        for row in wrap::rows(&spans, self.width - indent, at) {
+            let is_blank = row.iter().all(|(_, text)| text.trim().is_empty());
+            if !is_blank {
+                out.extend(std::iter::repeat_n(' ', indent));
+                for (style, text) in row {
+                    match self.color {
+                        true => self.theme.look(style).write(out, &text),
+                        false => out.push_str(&text),
+                    }
+                }
+            }
+            out.push('\n');
+        }
+    }
+
+    /// Appends the totals, unless the same totals were printed before.
+    fn totals_line(&mut self, out: &mut String) {
+        if self.totals != self.printed_totals && !self.totals.is_zero() {
+            let line = [(Style::Quiet, self.totals.to_string())];
+            self.rows(&line, INDENT, wrap::Break::Words, out);
+            self.printed_totals = self.totals;
+        }
+    }
+}
+
+/// Prints each event at once, and flushes the output.
+///
+/// With [`Detail::Full`], the totals follow each response of the model: once, also if the response
+/// has several actions. With [`Detail::Compact`], they are printed only by
+/// [`finish`](Printer::finish).
+impl<W: Write> Printer for Terminal<W> {
+    fn print(&mut self, event: &Event) -> io::Result<()> {
+        let mut out = String::new();
+        let detail = self.view.shown_detail();
+        for block in self.view.blocks(event) {
+            for line in lines::of(&block, detail) {
+                let indent = if line.is_title { 0 } else { INDENT };
+                self.rows(&line.spans, indent, line.at, &mut out);
+            }
+        }
+        if let Some(totals) = Totals::in_event(event) {
+            self.totals = totals;
+            if detail == Detail::Full {
+                self.totals_line(&mut out);
+            }
+        }
+        if out.is_empty() {
+            return Ok(());
+        }
+        self.out.write_all(out.as_bytes())?;
+        self.out.flush()
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        let mut out = String::new();
+        self.totals_line(&mut out);
+        self.out.write_all(out.as_bytes())?;
+        self.out.flush()
+    }
+}
+
+/// Splits spans so that the matches of the patterns have a separate style.
+fn highlighted(spans: &[Span<Style>], patterns: &[String]) -> Vec<Span<Style>> {
+    let mut marked = Vec::with_capacity(spans.len());
+    for (style, text) in spans {
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let found = patterns.iter().filter_map(|pattern| {
+                let at = rest.find(pattern.as_str())?;
+                // Of two matches at the same place, the longer one wins.
+                Some((at, std::cmp::Reverse(pattern.len())))
+            });
+            let Some((at, std::cmp::Reverse(length))) = found.min() else {
+                break;
+            };
+            if at > 0 {
+                marked.push((*style, rest[..at].to_owned()));
+            }
+            marked.push((Style::Highlight, rest[at..at + length].to_owned()));
+            rest = &rest[at + length..];
+        }
+        if !rest.is_empty() {
+            marked.push((*style, rest.to_owned()));
+        }
+    }
+    marked
+}
+
+/// Returns the width of the terminal of stdout.
+#[cfg(unix)]
+fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    (size.ws_col > 0).then(|| size.ws_col.into())
+}
+
+/// Returns `None`: the width is unknown on this platform.
+#[cfg(not(unix))]
+fn terminal_width() -> Option<usize> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_of_patterns_are_highlighted() {
+        let spans = [(Style::Plain, "a TODO: b".to_owned())];
+        let patterns = ["TODO".to_owned(), "TODO:".to_owned()];
+        let marked = highlighted(&spans, &patterns);
+        let expected = [
+            (Style::Plain, "a "),
+            (Style::Highlight, "TODO:"),
+            (Style::Plain, " b"),
+        ];
+        assert_eq!(
+            marked,
+            expected.map(|(style, text)| (style, text.to_owned()))
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! Tests of all writers with recorded and hostile events.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod events;
+mod hostile;
+mod options;
+mod snapshots;

@@ -31,6 +31,7 @@ use crate::{
     mirror::{Mirror, head::Asked, view::View},
     read::{
         callback::{Callbacks, Place},
+        failures,
         pager::Pager,
     },
 };
@@ -259,6 +260,33 @@ impl Conversation {
         let tokens = self.tokens();
         let (callbacks, mirror) = (&self.0.callbacks, self.shared_mirror());
         callbacks.start_values(&self.0.runtime, mirror, tokens, callback)
+    }
+
+    /// Calls a function for every error of the link from now on: each time the connection to the
+    /// server is lost or cannot be made, and once when the link ends permanently.
+    ///
+    /// Most errors need no action, because the link reconnects and every event still arrives: see
+    /// [`LinkHandle::last_error`](crate::LinkHandle::last_error). The last call is for the error
+    /// that has ended the link, such as [`ErrorKind::Gone`] or [`ErrorKind::Unauthorized`]: no more
+    /// events arrive then, and the other callbacks have ended. A close by the program is not an
+    /// error. If an event callback falls behind the events held, and the server cannot read older
+    /// ones, the callback skips them, and the error is passed here. Errors that follow each other at once may be left out, except the last.
+    ///
+    /// The callback runs on a separate task and must not block, as for
+    /// [`on_event`](Self::on_event).
+    pub fn on_error(&self, callback: impl FnMut(&Error) + Send + 'static) -> Subscription {
+        self.error_callback(false, callback)
+    }
+
+    /// `past`: whether the present error of the link is included.
+    pub(crate) fn error_callback(
+        &self,
+        past: bool,
+        callback: impl FnMut(&Error) + Send + 'static,
+    ) -> Subscription {
+        let errors = failures::stream(self.view(), past);
+        let (callbacks, mirror) = (&self.0.callbacks, self.shared_mirror());
+        callbacks.start_values(&self.0.runtime, mirror, errors, callback)
     }
 
     pub(crate) fn callback(

@@ -1,13 +1,15 @@
 //! The view of one handle on a mirror that other handles may share. Contains no I/O.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::{Error, ErrorKind, LinkStatus, mirror::Mirror};
+use crate::{Error, ErrorKind, LinkStatus, lock::lock, mirror::Mirror};
 
 /// A handle's view of a mirror, which other handles may share. The view ends with the handle.
 pub(crate) struct View {
     pub(crate) mirror: Arc<Mirror>,
     closed: OnceLock<Error>,
+    /// The newest error for which a callback of this handle has skipped events.
+    skipped: Mutex<Option<Error>>,
 }
 
 impl View {
@@ -15,6 +17,7 @@ impl View {
         Self {
             mirror,
             closed: OnceLock::new(),
+            skipped: Mutex::default(),
         }
     }
 
@@ -25,6 +28,17 @@ impl View {
         let first = self.closed.set(error).is_ok();
         self.mirror.wake();
         first
+    }
+
+    /// Reports an error for which a callback skips events.
+    pub(crate) fn skipped(&self, error: Error) {
+        *lock(&self.skipped) = Some(error);
+        self.mirror.wake();
+    }
+
+    /// Returns the newest error for which a callback has skipped events.
+    pub(crate) fn last_skipped(&self) -> Option<Error> {
+        lock(&self.skipped).clone()
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -51,8 +51,8 @@ impl Pager {
         }
     }
 
-    /// Returns whether an error of this pager only skips the events that are not held. Logs the
-    /// error in this case.
+    /// Returns whether an error of this pager only skips the events that are not held. Logs and
+    /// reports the error in this case.
     pub(crate) fn skips(&self, view: &View, error: &Error) -> bool {
         let skips = self.skips && view.ended().is_none();
         if skips {
@@ -61,6 +61,7 @@ impl Pager {
                 %error,
                 "older events cannot be read, and are skipped"
             );
+            view.skipped(error.clone());
         }
         skips
     }

@@ -82,6 +82,34 @@ impl Conversation {
         })
     }
 
+    /// Fetches the events that the mirror lacks (`GET …/events/search`), and returns how many events
+    /// the mirror has gained during the call: 0 if it was complete.
+    ///
+    /// The link does this by itself after each lost connection, so a program only needs it to be
+    /// sure now, for example before it stores the log. The link also fetches the events here: every
+    /// event arrives once and in order on each stream and callback, also if the socket delivers it
+    /// at the same time. Such an event is counted too. Events before the first one held, with
+    /// [`tail`](crate::Attach::tail) or [`keep_last`](crate::Attach::keep_last), are not fetched.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`ready`](Self::ready). The pages that were fetched before the failure
+    /// stay in the mirror, and the link goes on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: events that have been fetched stay in the mirror.
+    pub fn reconcile(&self) -> Request<usize> {
+        let this = self.clone();
+        Request::new(async move {
+            let length = || this.mirror().read().log.end();
+            let before = length();
+            this.linked().await?;
+            this.ready_by_rest().await?;
+            Ok(length().saturating_sub(before))
+        })
+    }
+
     /// Waits until the mirror has every event that the server had when the current connection was
     /// made.
     async fn linked(&self) -> Result<()> {

@@ -19,6 +19,8 @@ mod damaged;
 #[cfg(test)]
 mod earlier;
 #[cfg(test)]
+mod errors;
+#[cfg(test)]
 mod exactly_once;
 #[cfg(test)]
 mod faults;

@@ -26,9 +26,36 @@ use crate::{Error, ErrorKind, Result, Workspace};
 
 /// How far before the newest event a pass begins.
 const OVERLAP: Duration = Duration::from_secs(5);
-/// The delay between two passes if the socket announces nothing, and if there is no socket.
-const ANNOUNCED: Duration = Duration::from_secs(5);
-const POLLED: Duration = Duration::from_secs(1);
+/// The shortest delay between two passes that a program can set.
+const SHORTEST: Duration = Duration::from_millis(10);
+
+/// The delay between two passes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Intervals {
+    /// If the socket announces nothing.
+    announced: Duration,
+    /// If there is no socket.
+    polled: Duration,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self {
+            announced: Duration::from_secs(5),
+            polled: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Intervals {
+    pub(super) fn set_announced(&mut self, interval: Duration) {
+        self.announced = interval.max(SHORTEST);
+    }
+
+    pub(super) fn set_polled(&mut self, interval: Duration) {
+        self.polled = interval.max(SHORTEST);
+    }
+}
 
 /// A stream of the events of a history and of those that follow: see
 /// [`History::follow`](crate::History::follow).
@@ -66,6 +93,7 @@ pub(super) fn follow(
     search: SearchEvents,
     since: Option<Timestamp>,
     bounded: Option<&'static str>,
+    intervals: Intervals,
 ) -> HistoryStream {
     if let Some(setter) = bounded {
         let what = format!("a history with `{setter}` has an end and cannot be followed");
@@ -77,6 +105,7 @@ pub(super) fn follow(
         workspace,
         search,
         since,
+        intervals,
         page: None,
         complete: false,
         ready: VecDeque::new(),
@@ -101,6 +130,7 @@ struct Follow {
     workspace: Workspace,
     search: SearchEvents,
     since: Option<Timestamp>,
+    intervals: Intervals,
     /// The next page of the current pass.
     page: Option<SearchEvents>,
     /// Whether the last pass has ended.
@@ -175,12 +205,12 @@ impl Follow {
         match &mut self.announced {
             Some(announced) => {
                 let delay = match announced.is_up() {
-                    true => ANNOUNCED,
-                    false => POLLED,
+                    true => self.intervals.announced,
+                    false => self.intervals.polled,
                 };
                 _ = timeout(delay, announced.changed()).await;
             }
-            None => sleep(POLLED).await,
+            None => sleep(self.intervals.polled).await,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The server's history of commands and their output.
 
+use std::time::Duration;
+
 use futures_core::Stream;
 use jiff::Timestamp;
 use oh_protocol::calls::bash::{
@@ -8,7 +10,7 @@ use oh_protocol::calls::bash::{
 use oh_transport::WorkspaceHandle;
 
 use super::{
-    follow::{self, HistoryStream},
+    follow::{self, HistoryStream, Intervals},
     order::unmark,
     running::Command,
 };
@@ -26,6 +28,7 @@ pub struct History {
     since: Option<Timestamp>,
     /// Why the search cannot be followed.
     bounded: Option<&'static str>,
+    intervals: Intervals,
 }
 
 impl History {
@@ -82,6 +85,21 @@ impl History {
         self
     }
 
+    /// Sets how often [`follow`](Self::follow) reads the history if the socket announces nothing,
+    /// because an announcement may be lost: how late an event arrives at most. Default: 5 s.
+    /// Minimum: 10 ms.
+    pub fn check_every(mut self, interval: Duration) -> Self {
+        self.intervals.set_announced(interval);
+        self
+    }
+
+    /// Sets how often [`follow`](Self::follow) reads the history in the scope of a conversation, or
+    /// while there is no socket. Default: 1 s. Minimum: 10 ms.
+    pub fn poll_every(mut self, interval: Duration) -> Self {
+        self.intervals.set_polled(interval);
+        self
+    }
+
     /// Starts at the page that an earlier page named as next. The filters must be the same.
     pub fn from_page(mut self, next_page_id: impl Into<String>) -> Self {
         self.search = self.search.page_id(next_page_id);
@@ -107,8 +125,9 @@ impl History {
     /// across lost connections and restarts of the server. `since` sets where the stream begins.
     ///
     /// The socket of the server (`/sockets/bash-events`) announces new events, so they arrive at
-    /// once, at most 5 s late. In the scope of a conversation, or while there is no socket, the
-    /// history is read once a second. While the server is unreachable, the stream waits and
+    /// once, at most 5 s late ([`check_every`](Self::check_every)). In the scope of a conversation,
+    /// or while there is no socket, the history is read once a second
+    /// ([`poll_every`](Self::poll_every)). While the server is unreachable, the stream waits and
     /// retries. Events are in the order of the server's clock: if it is set back by more than 5 s,
     /// events are missed until it has caught up.
     ///
@@ -134,7 +153,14 @@ impl History {
     /// A history with [`until`](Self::until), [`newest_first`](Self::newest_first) or
     /// [`from_page`](Self::from_page) cannot be followed: [`ErrorKind::InvalidInput`].
     pub fn follow(self) -> HistoryStream {
-        follow::follow(self.workspace, self.search, self.since, self.bounded)
+        let Self {
+            workspace,
+            search,
+            since,
+            bounded,
+            intervals,
+        } = self;
+        follow::follow(workspace, search, since, bounded, intervals)
     }
 
     /// Returns all events as a stream, which fetches each page when it is needed.
@@ -167,6 +193,7 @@ impl Workspace {
             search: SearchEvents::new().scope(self.scope()),
             since: None,
             bounded: None,
+            intervals: Intervals::default(),
         }
     }
 

@@ -153,6 +153,44 @@ async fn a_server_without_a_socket_is_polled() {
     assert_eq!(lines, ["polled"]);
 }
 
+/// Returns how many searches the server has received.
+fn searches(server: &FakeServer) -> usize {
+    let requests = server.requests();
+    let searches = requests
+        .iter()
+        .filter(|seen| seen.path.ends_with("/search"));
+    searches.count()
+}
+
+#[tokio::test]
+async fn the_intervals_of_the_passes_can_be_set() {
+    let server = server().await;
+    let hour = Duration::from_secs(60 * 60);
+    let short = Duration::from_millis(20);
+    // With a socket that announces nothing, and without a socket. The other interval is too long.
+    for refused in [false, true] {
+        if refused {
+            server.inject(Fault::status(403).on("/sockets/bash-events"));
+        }
+        let (check, poll) = match refused {
+            true => (hour, short),
+            false => (short, hour),
+        };
+        let history = workspace(&server).history();
+        let mut events = history.check_every(check).poll_every(poll).follow();
+        let before = searches(&server);
+        let reading = tokio::spawn(async move { events.next().await });
+        timeout(Duration::from_secs(3), async {
+            while searches(&server) < before + 20 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .unwrap();
+        reading.abort();
+    }
+}
+
 #[tokio::test]
 async fn a_rejected_search_ends_the_stream() {
     let server = server().await;

@@ -11,7 +11,7 @@ use openhands::{
     workspace::ErrorKind,
 };
 use serde_json::json;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::mpsc::unbounded_channel, task::JoinSet, time::timeout};
 
 use super::{
     live::{LONG, log, reads},
@@ -49,6 +49,8 @@ async fn refused(stage: &Stage, how: UpgradeRefusal) {
     let attached = timeout(LONG, attached).await.unwrap().unwrap();
     until(|| attached.link().status() == LinkStatus::Polling).await;
     assert!(attached.link().last_error().is_some());
+    let (errors, mut refusals) = unbounded_channel();
+    let callback = attached.on_error(move |error| _ = errors.send(error.kind()));
     attached.send("Go.").await.unwrap();
     let pending = asks(&attached).await;
     attached.approvals().approve(&pending).await.unwrap();
@@ -59,6 +61,18 @@ async fn refused(stage: &Stage, how: UpgradeRefusal) {
     assert_eq!(attached.events().len(), expected.len(), "{how:?}");
     reads(&attached, &expected).await;
     assert_eq!(attached.link().status(), LinkStatus::Polling);
+    // Missed events are fetched at once, and counted.
+    scene.other.send("Another.").await.unwrap();
+    let before = attached.events().len();
+    let added = timeout(LONG, attached.reconcile()).await.unwrap().unwrap();
+    let expected = log(scene.other.client(), scene.near.id()).await;
+    assert_eq!(attached.events().len(), expected.len());
+    assert_eq!(before + added, expected.len());
+    let added = timeout(LONG, attached.reconcile()).await.unwrap();
+    assert_eq!(added.unwrap(), 0, "nothing is missing");
+    // The next attempt to open a socket is refused, too.
+    timeout(LONG, refusals.recv()).await.unwrap().unwrap();
+    callback.stop();
     // The client has not tried the socket for old servers.
     let legacy = scene.proxy.requests_to("GET", "/sockets/events/{id}");
     assert!(legacy.is_empty(), "{legacy:?}");

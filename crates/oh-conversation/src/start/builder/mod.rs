@@ -27,6 +27,7 @@ use crate::{
 const TAG_LENGTH: usize = 256;
 
 type Callback = Box<dyn FnMut(&Event) + Send>;
+type ErrorCallback = Box<dyn FnMut(&Error) + Send>;
 type TokenCallback = Box<dyn FnMut(&Token) + Send>;
 
 /// Starts a [`Conversation`]. Await the builder, or call [`start`](Self::start).
@@ -55,6 +56,7 @@ pub struct ConversationBuilder {
     plan: Plan,
     callbacks: Vec<(Place, Callback)>,
     token_callbacks: Vec<TokenCallback>,
+    error_callbacks: Vec<ErrorCallback>,
     following: Following,
 }
 
@@ -100,6 +102,7 @@ impl ConversationBuilder {
             },
             callbacks: Vec::new(),
             token_callbacks: Vec::new(),
+            error_callbacks: Vec::new(),
             following: Following::default(),
         }
     }
@@ -155,6 +158,15 @@ impl ConversationBuilder {
     pub fn on_token(mut self, callback: impl FnMut(&Token) + Send + 'static) -> Self {
         self.plan.holds = true;
         self.token_callbacks.push(Box::new(callback));
+        self
+    }
+
+    /// Calls a function for every error of the link: each time the connection is lost or cannot be
+    /// made, and once when the link ends permanently, so that no more events arrive. See
+    /// [`Conversation::on_error`]. Errors before [`start`](Self::start) is ready are left out,
+    /// except one that still lasts.
+    pub fn on_error(mut self, callback: impl FnMut(&Error) + Send + 'static) -> Self {
+        self.error_callbacks.push(Box::new(callback));
         self
     }
 
@@ -308,6 +320,9 @@ impl ConversationBuilder {
         }
         for (place, callback) in self.callbacks {
             conversation.callback(cursor, place, callback).detach();
+        }
+        for callback in self.error_callbacks {
+            conversation.error_callback(true, callback).detach();
         }
         for callback in self.token_callbacks {
             conversation.on_token(callback).detach();

@@ -270,7 +270,8 @@ impl Conversation {
     /// that has ended the link, such as [`ErrorKind::Gone`] or [`ErrorKind::Unauthorized`]: no more
     /// events arrive then, and the other callbacks have ended. A close by the program is not an
     /// error. If an event callback falls behind the events held, and the server cannot read older
-    /// ones, the callback skips them, and the error is passed here. Errors that follow each other at once may be left out, except the last.
+    /// ones, the callback skips them, and the error is passed here. Errors that follow each other
+    /// at once may be left out, except the last.
     ///
     /// The callback runs on a separate task and must not block, as for
     /// [`on_event`](Self::on_event).

@@ -18,8 +18,8 @@ struct Failures {
     over: bool,
 }
 
-/// Returns each error that interrupts the link or makes a callback skip events, and last the one that ends the
-/// link. `past`: whether the present error of the link is included.
+/// Returns each error that interrupts the link or makes a callback skip events, and last the one
+/// that ends the link. `past`: whether the present error of the link is included.
 pub(crate) fn stream(view: Arc<View>, past: bool) -> impl Stream<Item = Error> + Send + 'static {
     let changes = view.changes();
     let present = view.read().last_error.clone();

@@ -82,8 +82,8 @@ impl Conversation {
         })
     }
 
-    /// Fetches the events that the mirror lacks (`GET …/events/search`), and returns how many events
-    /// the mirror has gained during the call: 0 if it was complete.
+    /// Fetches the events that the mirror lacks (`GET …/events/search`), and returns how many
+    /// events the mirror has gained during the call: 0 if it was complete.
     ///
     /// The link does this by itself after each lost connection, so a program only needs it to be
     /// sure now, for example before it stores the log. The link also fetches the events here: every

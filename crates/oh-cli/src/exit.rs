@@ -120,6 +120,7 @@ impl From<openhands::Error> for Failure {
             | ErrorKind::UnknownVersion
             | ErrorKind::StateInUse
             | ErrorKind::InvalidPath => Exit::Configuration,
+            ErrorKind::PendingConfirmation => Exit::Waiting,
             _ => Exit::Internal,
         };
         exit.because(error.to_string())

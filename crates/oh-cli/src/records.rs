@@ -14,6 +14,7 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use clap::Args;
@@ -83,10 +84,11 @@ pub(crate) const RUNNING: &str = "running";
 const LOST: &str = "lost";
 
 /// The directory of a run. Only one program at a time works with it.
+#[derive(Clone)]
 pub(crate) struct Place {
     path: PathBuf,
     /// Locked for as long as a program works with the run.
-    _lock: File,
+    _lock: Arc<File>,
 }
 
 impl Place {
@@ -96,13 +98,25 @@ impl Place {
         private(&path).map_err(failed)?;
         let lock = File::create(path.join("lock")).map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock }),
+            Ok(()) => {
+                let _lock = Arc::new(lock);
+                Ok(Self { path, _lock })
+            }
             Err(TryLockError::WouldBlock) => {
                 let message = format!("another program works with {}", path.display());
                 Err(Exit::Configuration.because(message))
             }
             Err(TryLockError::Error(error)) => Err(unusable(&path, &error)),
         }
+    }
+
+    /// Removes what this program has put there for a run that did not begin, and the directory if
+    /// it is empty then.
+    pub(crate) fn abandon(&self) {
+        // What cannot be removed does not hide why the run did not begin.
+        let _ = fs::remove_dir_all(self.server());
+        let _ = fs::remove_file(self.path.join("lock"));
+        let _ = fs::remove_dir(&self.path);
     }
 
     /// Returns the directory for the state of the run's own server.

@@ -10,7 +10,7 @@ use openhands::{ApprovalEvent, Conversation, RunOutcome, RunStatus, conversation
 use super::{
     input::{Answer, Input},
     output::Output,
-    signals::{Signal, Signals},
+    signals::{Signal, Signals, stopped},
 };
 use crate::exit::{Exit, Failure};
 
@@ -65,11 +65,10 @@ impl Attention<'_> {
                 (RunStatus::Paused, Some(Signal::Terminate)) => Exit::Terminated,
                 (RunStatus::StillRunning, _) => return self.interrupted(outcome).await,
                 (RunStatus::WaitingForConfirmation, None) => {
-                    match self.asked(input, &mut stopping, signals).await {
-                        Waited::Done(Ok(true)) => continue,
-                        Waited::Done(Ok(false)) => Exit::Waiting,
-                        Waited::Done(Err(failure)) => return Err(failure),
-                        Waited::Left(signal) => return Ok(End::Left(signal)),
+                    match self.asked(input, signals).await? {
+                        Asked::Answered => continue,
+                        Asked::Nobody => Exit::Waiting,
+                        Asked::Stopped(signal) => stopped(signal),
                     }
                 }
                 _ => Exit::of(&outcome),
@@ -127,36 +126,33 @@ impl Attention<'_> {
         });
     }
 
-    /// Asks for an answer to the waiting actions. Returns whether the run goes on: false if nobody
-    /// can answer.
-    async fn asked(
-        &self,
-        input: &mut Input,
-        stopping: &mut Option<Signal>,
-        signals: &mut Signals,
-    ) -> Waited<Result<bool, Failure>> {
+    /// Asks for an answer to the waiting actions.
+    async fn asked(&self, input: &mut Input, signals: &mut Signals) -> Result<Asked, Failure> {
         let mut changes = self.conversation.approvals().events();
         let (mut open, mut ids): (Vec<PendingAction>, Vec<String>) = Default::default();
         loop {
-            let step = async {
-                tokio::select! {
-                    change = changes.next() => Step::Change(change),
-                    answer = input.next(&ids), if !ids.is_empty() => Step::Answer(answer),
-                }
-            };
-            let step = match self.watched(step, stopping, signals).await {
-                Waited::Done(step) => step,
-                Waited::Left(signal) => return Waited::Left(signal),
-            };
-            // Nothing runs that would have to be paused.
-            if stopping.is_some() {
-                return Waited::Done(Ok(false));
-            }
-            match step {
-                Step::Change(Some(ApprovalEvent::Requested(actions))) => {
-                    if matches!(input, Input::Nobody) {
-                        return Waited::Done(Ok(false));
+            let change = tokio::select! {
+                change = changes.next() => change,
+                answer = input.next(&ids), if !ids.is_empty() => match answer {
+                    None => return Ok(Asked::Nobody),
+                    Some(Err(message)) => {
+                        self.output.input_rejected(&message);
+                        continue;
                     }
+                    Some(Ok(answer)) => {
+                        self.answer(&open, answer).await?;
+                        self.output.approval_closed(&ids);
+                        return Ok(Asked::Answered);
+                    }
+                },
+                // Nothing runs that would have to be paused.
+                signal = signals.next() => return Ok(Asked::Stopped(signal)),
+            };
+            match change {
+                Some(ApprovalEvent::Requested(_)) if matches!(input, Input::Nobody) => {
+                    return Ok(Asked::Nobody);
+                }
+                Some(ApprovalEvent::Requested(actions)) => {
                     input.forget();
                     self.output.approval_requested(&actions);
                     ids = actions
@@ -166,18 +162,12 @@ impl Attention<'_> {
                     open = actions;
                 }
                 // Answered by another program.
-                Step::Change(Some(ApprovalEvent::Withdrawn(_))) => {
+                Some(ApprovalEvent::Withdrawn(_)) => {
                     self.output.approval_closed(&ids);
-                    return Waited::Done(Ok(true));
+                    return Ok(Asked::Answered);
                 }
-                Step::Change(Some(_)) => {}
-                Step::Change(None) | Step::Answer(None) => return Waited::Done(Ok(false)),
-                Step::Answer(Some(Err(message))) => self.output.input_rejected(&message),
-                Step::Answer(Some(Ok(answer))) => {
-                    let answered = self.answer(&open, answer).await;
-                    self.output.approval_closed(&ids);
-                    return Waited::Done(answered.map(|()| true));
-                }
+                Some(_) => {}
+                None => return Ok(Asked::Nobody),
             }
         }
     }
@@ -205,8 +195,11 @@ impl Attention<'_> {
     }
 }
 
-/// An occurrence while actions wait.
-enum Step {
-    Change(Option<ApprovalEvent>),
-    Answer(Option<Result<Answer, String>>),
+/// How a request for approval ended.
+enum Asked {
+    /// Here, or by another program.
+    Answered,
+    /// There is no source of answers, or no more of them.
+    Nobody,
+    Stopped(Signal),
 }

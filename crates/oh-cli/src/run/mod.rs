@@ -28,7 +28,7 @@ use attend::{Attention, End};
 use input::Input;
 use output::Output;
 use server::Server;
-use signals::{Signal, Signals};
+use signals::{Signals, stopped};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -100,15 +100,15 @@ struct Beginning {
 /// Runs an agent until it has finished, or must stop.
 pub(crate) async fn run(options: Options) -> Outcome {
     let output = Output::new(options.json);
-    // From here on, no signal ends the program by itself.
-    let mut signals = Signals::new()?;
     let message = message(options.task.as_deref(), options.json)?;
     let llm = match options.resume {
         Some(_) => None,
         None => Some(model(&options)?),
     };
+    // From here on, no signal ends the program by itself.
+    let mut signals = Signals::new()?;
     let beginning = begin(&options, message)?;
-    let (path, new) = (beginning.place.path().to_owned(), beginning.new);
+    let (place, new) = (beginning.place.clone(), beginning.new);
     let mut created = false;
     let outcome = {
         let work = work(
@@ -121,8 +121,8 @@ pub(crate) async fn run(options: Options) -> Outcome {
         );
         work.await
     };
-    if new && !created && options.output_dir.is_none() {
-        let _ = fs::remove_dir_all(path);
+    if new && !created {
+        place.abandon();
     }
     outcome
 }
@@ -273,7 +273,10 @@ async fn work(
     // The patch is an extra: a directory need not be a repository.
     let patch = match left {
         true => None,
-        false => workspace.git().patch().bytes().await.ok(),
+        false => tokio::select! {
+            patch = workspace.git().patch().bytes() => patch.ok(),
+            _ = signals.next() => None,
+        },
     };
     let usage = conversation.usage().current();
     conversation.close().await?;
@@ -314,7 +317,11 @@ async fn work(
         place.write("patch.diff", patch)?;
     }
     output.ended(&record, answer.as_deref());
-    server.end(left).await?;
+    tokio::select! {
+        ended = server.end(left) => ended?,
+        // Dropping the server ends it at once.
+        _ = signals.next() => {}
+    }
     if options.output_dir.is_none() && !matches!(exit, Exit::Finished) {
         output.note(&format!(
             "continue with `oh run --resume {}`",
@@ -323,13 +330,6 @@ async fn work(
     }
     written?;
     Ok(exit)
-}
-
-fn stopped(signal: Signal) -> Exit {
-    match signal {
-        Signal::Interrupt => Exit::Interrupted,
-        Signal::Terminate => Exit::Terminated,
-    }
 }
 
 async fn start(

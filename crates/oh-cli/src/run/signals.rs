@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::exit::Exit;
+
 /// A request of the user to stop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
@@ -47,5 +49,13 @@ impl Signals {
             std::future::pending::<()>().await;
         }
         Signal::Interrupt
+    }
+}
+
+/// Returns the exit code of a run that a signal has ended.
+pub(super) fn stopped(signal: Signal) -> Exit {
+    match signal {
+        Signal::Interrupt => Exit::Interrupted,
+        Signal::Terminate => Exit::Terminated,
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{fs, process::Command};
 
-use openhands::testkit::{Gate, Script, ScriptedModel, Step};
+use openhands::{
+    secrecy::ExposeSecret as _,
+    testkit::{Gate, Script, ScriptedModel, Step},
+};
 use serde_json::{Value, json};
 
 use super::{Running, oh, on};
@@ -139,8 +142,10 @@ async fn the_exit_code_says_how_the_run_ended() {
     );
     let mut command = oh(home.path(), &endless);
     on(&mut command, &server, "Work.").env("SESSION_API_KEY", "wrong");
-    let (code, _, errors) = Running::start(&mut command).end();
+    let files = home.path().join("files");
+    let (code, _, errors) = Running::start(command.arg("--output-dir").arg(&files)).end();
     assert_eq!(code, 3, "{errors}");
+    assert!(!files.exists());
     server.shutdown(super::LONG).await.unwrap();
 }
 
@@ -151,6 +156,7 @@ async fn approvals_are_asked_in_the_stream_and_answered_on_stdin() {
     let script = Script::new()
         .call("terminal", json!({"command": "touch rejected"}))
         .call("terminal", json!({"command": "touch approved"}))
+        .call("terminal", json!({"command": "touch later"}))
         .finish("Done.");
     let model = model(script).await;
     let mut command = oh(home.path(), &model);
@@ -174,9 +180,32 @@ async fn approvals_are_asked_in_the_stream_and_answered_on_stdin() {
         running.line("input_rejected");
     }
     running.answer(&json!({"actions": [id(&second)], "approve": true}).to_string());
+    let third = running.line("approval_requested");
+    running.signal("INT");
+    let (code, last, errors) = running.end();
+    assert_eq!(code, 130, "{errors}");
+    assert_eq!(last["record"]["status"], "waiting for confirmation");
+
+    // The action still waits. A message would change what the approval means.
+    let conversation = &last["record"]["conversation"];
+    let resumed = |arguments: &[&str]| {
+        let mut command = oh(home.path(), &model);
+        command.env("SESSION_API_KEY", server.session_api_key().expose_secret());
+        let id = conversation.as_str().unwrap();
+        Running::start(
+            command
+                .args(["run", "--json", "--resume", id])
+                .args(arguments),
+        )
+    };
+    let (code, _, errors) = resumed(&["And more."]).end();
+    assert_eq!(code, 9, "{errors}");
+    let mut running = resumed(&[]);
+    assert_eq!(id(&running.line("approval_requested")), id(&third));
+    running.answer(&json!({"actions": [id(&third)], "approve": true}).to_string());
     let (code, last, errors) = running.end();
     assert_eq!((code, &last["answer"]), (0, &json!("Done.")), "{errors}");
     let there = |name: &str| server.workspace_dir().join(name).exists();
-    assert!(there("approved") && !there("rejected"));
+    assert!(there("approved") && there("later") && !there("rejected"));
     server.shutdown(super::LONG).await.unwrap();
 }

@@ -5,9 +5,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use openhands::{ConversationId, Event, SecurityRisk, conversation::PendingAction};
+use openhands::{
+    ConversationId, Event, SecurityRisk, conversation::PendingAction, protocol::printable,
+};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use crate::records::{Record, clean};
 
@@ -110,7 +112,7 @@ impl Output {
         }
         self.note("these actions wait for approval:");
         for action in actions {
-            let _ = writeln!(io::stderr(), "  {action}");
+            let _ = writeln!(io::stderr(), "{}", whole(action.event()));
         }
         let _ = write!(
             io::stderr(),
@@ -162,5 +164,42 @@ impl Output {
             let mut out = io::stdout().lock();
             *closed = writeln!(out, "{text}").and_then(|()| out.flush()).is_err();
         }
+    }
+}
+
+/// Returns an action as it will be executed, in full: a summary could hide what is approved.
+fn whole(action: &Event) -> String {
+    let json = action.as_json();
+    let mut event: Value = serde_json::from_str(json).unwrap_or_default();
+    let arguments = match event["action"].take() {
+        Value::Null => json.to_owned(),
+        arguments => format!("{arguments:#}"),
+    };
+    let tool = event["tool_name"].as_str().unwrap_or_default();
+    let risk = event["security_risk"].as_str().unwrap_or("UNKNOWN");
+    printable(&format!("{tool} ({risk})\n{arguments}")).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_question_shows_the_whole_action_and_not_its_summary() {
+        let command = format!("rm -rf ~ # {}\u{1b}[2K\u{202e}", "x".repeat(500));
+        let event = serde_json::json!({
+            "id": "a", "timestamp": "", "source": "agent", "kind": "ActionEvent",
+            "tool_name": "terminal", "summary": "lists files", "security_risk": "LOW",
+            "action": {"kind": "TerminalAction", "command": command},
+        });
+        let shown = whole(&Event::from_json(event.to_string()).unwrap());
+        assert!(shown.starts_with("terminal (LOW)\n"), "{shown}");
+        assert!(
+            shown.contains("rm -rf ~") && shown.contains(&"x".repeat(500)),
+            "{shown}"
+        );
+        assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown}");
+        let unknown = r#"{"id":"a","timestamp":"","source":"agent","kind":"ActionEvent","x":"y"}"#;
+        assert!(whole(&Event::from_json(unknown).unwrap()).contains(r#""x":"y""#));
     }
 }

@@ -70,6 +70,9 @@ impl Eq for PendingAction {}
 /// Shows the tool, the risk, and what the tool would do, in one line: the model's summary, its
 /// thought, or the arguments of the call. Hides secrets and control characters as
 /// [`Event::summary`] does.
+///
+/// The line is too little for a decision: the model writes its summary, which may differ from the
+/// action. Show a person the whole [`action`](PendingAction::action) before an approval.
 impl fmt::Display for PendingAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let summary = self.event.summary();

@@ -3,10 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{Error, ErrorKind, Result};
+
+/// The header that carries the session key over HTTP.
+pub(crate) const SESSION_KEY: HeaderName = HeaderName::from_static("x-session-api-key");
 
 /// A source of session keys, for keys that rotate.
 ///
@@ -91,6 +94,35 @@ impl Auth {
     /// Returns whether requests carry a key.
     pub(crate) fn is_set(&self) -> bool {
         !matches!(self, Self::None)
+    }
+}
+
+/// The credentials of one call, instead of those of its client.
+#[derive(Clone, Default)]
+pub(crate) struct Credentials {
+    pub(crate) key: Option<SecretString>,
+    pub(crate) bearer: Option<SecretString>,
+}
+
+impl Credentials {
+    /// Adds the credentials to the headers of a request, which override those of the client.
+    pub(crate) fn add_to(&self, headers: &mut HeaderMap) -> Result<()> {
+        if let Some(key) = &self.key {
+            headers.insert(SESSION_KEY, key_header(key)?);
+        }
+        if let Some(token) = &self.bearer {
+            let bearer = format!("Bearer {}", token.expose_secret());
+            let empty = token.expose_secret().trim().is_empty();
+            let value = HeaderValue::from_str(&bearer).ok().filter(|_| !empty);
+            let mut value = value.ok_or_else(|| {
+                let message = "invalid bearer token (hidden): must not be empty or contain \
+                               characters that a header cannot hold";
+                Error::new(ErrorKind::InvalidInput, message)
+            })?;
+            value.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        Ok(())
     }
 }
 

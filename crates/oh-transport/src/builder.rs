@@ -10,8 +10,8 @@ use url::Url;
 use crate::{
     Attempt, AuthProvider, Client, Error, ErrorKind, HttpTransport, Network, NetworkBuilder,
     Result, SocketTransport,
-    auth::{Auth, key_header},
-    client::{Observer, Parts, SESSION_KEY},
+    auth::{Auth, SESSION_KEY, key_header},
+    client::{Observer, Parts},
     environment::{self, Variables},
     origin::Origin,
 };

@@ -11,10 +11,11 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use oh_protocol::{Answer, Call, Operation, Repeat};
+use secrecy::SecretString;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{Instrument, Span, debug, debug_span, field::Empty};
 
-use crate::{Attempt, Backoff, Client, Error, ErrorKind, Result};
+use crate::{Attempt, Backoff, Client, Error, ErrorKind, Result, auth::Credentials};
 
 /// The maximum number of attempts for a call that may be repeated.
 const ATTEMPTS: u32 = 5;
@@ -60,6 +61,7 @@ struct Unsent<C> {
     timeout: Duration,
     single: bool,
     attempt_timeout: Option<Duration>,
+    own: Credentials,
 }
 
 impl Client {
@@ -90,6 +92,7 @@ impl Client {
                 timeout,
                 single: false,
                 attempt_timeout,
+                own: Credentials::default(),
             }),
             sent: None,
         }
@@ -114,6 +117,34 @@ impl<C: Call> CallFuture<'_, C> {
     /// [`attempt_timeout`](crate::ClientBuilder::attempt_timeout).
     pub fn attempt_timeout(self, limit: Duration) -> Self {
         self.with(|unsent| unsent.attempt_timeout = Some(limit))
+    }
+
+    /// Sends the call with this session key instead of the client's, for a server or a gateway that
+    /// distinguishes users by their keys. Default: the client's key. An
+    /// [`AuthProvider`](crate::AuthProvider) is not asked. An invalid key fails with
+    /// [`ErrorKind::InvalidInput`].
+    ///
+    /// The call goes to the client's URL: a key must not reach another host by mistake. For another
+    /// host, create another [`Client`].
+    ///
+    /// ```no_run
+    /// # async fn count(client: oh_transport::Client, key: oh_transport::secrecy::SecretString)
+    /// # -> oh_transport::Result<()> {
+    /// use oh_protocol::calls::conversations::Count;
+    ///
+    /// let count = client.call(Count::default()).session_api_key(key).await?;
+    /// println!("{count} conversations");
+    /// # Ok(()) }
+    /// ```
+    pub fn session_api_key(self, key: impl Into<SecretString>) -> Self {
+        self.with(|unsent| unsent.own.key = Some(key.into()))
+    }
+
+    /// Sends the call with `Authorization: Bearer …`, in addition to the session key, for a gateway
+    /// in front of the server. Default: the client's headers. The token overrides an
+    /// `Authorization` header of the client.
+    pub fn bearer_token(self, token: impl Into<SecretString>) -> Self {
+        self.with(|unsent| unsent.own.bearer = Some(token.into()))
     }
 
     fn with(mut self, set: impl FnOnce(&mut Unsent<C>)) -> Self {
@@ -165,7 +196,8 @@ impl<C: Call> Unsent<C> {
     }
 
     async fn attempts(self, operation: Operation) -> Result<C::Output> {
-        let request = self.call.request()?;
+        let mut request = self.call.request()?;
+        self.own.add_to(&mut request.headers)?;
         let begun = Instant::now();
         let deadline = after(begun, self.timeout);
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
@@ -179,7 +211,8 @@ impl<C: Call> Unsent<C> {
         let mut arrived = false;
         loop {
             let sent = Instant::now();
-            let attempt = self.client.attempt(&self.call, &request, without_progress);
+            let client = &self.client;
+            let attempt = client.attempt(&self.call, &request, &self.own, without_progress);
             let result = timeout_at(deadline, attempt)
                 .await
                 .unwrap_or_else(|_| Err(self.out_of_time(before.take())));

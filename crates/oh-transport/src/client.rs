@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
 use oh_protocol::{
     Answer, Call, Request,
     calls::{
@@ -22,14 +22,12 @@ use url::Url;
 use crate::{
     Attempt, Body, Capability, Error, ErrorKind, HttpTransport, Liveness, Message, RequestFuture,
     Result, Socket, SocketTransport,
-    auth::{Auth, key_header},
+    auth::{Auth, Credentials, SESSION_KEY, key_header},
     capability::{self, Info},
     http::{content, limited, refusal, watched},
     origin::Origin,
 };
 
-/// The header that carries the session key over HTTP.
-pub(crate) const SESSION_KEY: HeaderName = HeaderName::from_static("x-session-api-key");
 /// The maximum size of a buffered response. Use [`Client::stream`] for files.
 const ANSWER_LIMIT: usize = 512 * 1024 * 1024;
 const ALIVE_LIMIT: Duration = Duration::from_secs(5);
@@ -158,7 +156,8 @@ impl Client {
             }
             let (head, body) = answer.into_parts();
             let key = this.0.parts.auth.known();
-            let error = this.refused(&head, body, key.as_ref()).await;
+            let error = this.refused(&head, body, key.iter()).await;
+            let error = error.with_key(key.is_some());
             this.invalidate_after(&error);
             Err(error)
         })
@@ -170,15 +169,13 @@ impl Client {
         &self,
         head: &response::Parts,
         body: Body,
-        key: Option<&SecretString>,
+        secrets: impl Iterator<Item = &SecretString>,
     ) -> Error {
         let body = timeout(REFUSAL_TIME, body.collect(REFUSAL_LIMIT)).await;
         let body = body.ok().and_then(Result::ok);
         let mut redactor = self.0.parts.secrets.clone();
-        if let Some(key) = key {
-            redactor.add(key);
-        }
-        refusal(head, body.as_deref(), &redactor).with_key(key.is_some())
+        secrets.for_each(|secret| redactor.add(secret));
+        refusal(head, body.as_deref(), &redactor)
     }
 
     /// Sends a request and returns the response. Fails if there is no progress for `limit`.
@@ -200,6 +197,17 @@ impl Client {
             error = progress.stalled(limit) => return Err(error),
         };
         Ok(answer.map(|body| limited(body, limit)))
+    }
+
+    /// Closes the idle connections of this client and its clones, so that the next request opens a
+    /// new one: for example, after the network or the server's address behind a name has changed.
+    ///
+    /// Requests in progress continue on their connections, which are closed after them. Sockets are
+    /// not affected. All clients that share a [`Network`](crate::Network) share its connections. A
+    /// connection that the server has closed is never used again, so no program needs this after a
+    /// restart of the server.
+    pub fn reset_connections(&self) {
+        self.0.parts.http.reset_connections();
     }
 
     /// Returns the session key of the next request, or `None` if requests carry no key. Some
@@ -330,7 +338,10 @@ impl Client {
         let this = self.clone();
         async move {
             let call = Alive::default();
-            let asked = async { this.attempt(&call, &call.request()?, None).await };
+            let asked = async {
+                let own = Credentials::default();
+                this.attempt(&call, &call.request()?, &own, None).await
+            };
             matches!(timeout(ALIVE_LIMIT, asked).await, Ok(Ok(_)))
         }
     }
@@ -387,14 +398,20 @@ impl Client {
         &self,
         call: &C,
         request: &Request,
+        own: &Credentials,
         limit: Option<Duration>,
     ) -> Result<(StatusCode, C::Output)> {
-        let key = self.0.parts.auth.key().await?;
+        let key = match &own.key {
+            Some(key) => Some(key.clone()),
+            None => self.0.parts.auth.key().await?,
+        };
         let body = request.body.clone().map_or_else(Body::empty, Body::from);
         let answer = self.exchange(request, body, key.as_ref(), limit).await?;
         let (head, body) = answer.into_parts();
         if !call.accepts(head.status) {
-            return Err(self.refused(&head, body, key.as_ref()).await);
+            let secrets = key.iter().chain(&own.bearer);
+            let error = self.refused(&head, body, secrets).await;
+            return Err(error.with_key(key.is_some()));
         }
         let body = body.collect(ANSWER_LIMIT).await;
         let body = body.map_err(|error| error.with_status(head.status))?;

@@ -77,6 +77,10 @@ impl HttpTransport for Network {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>> {
         self.http.send(request).await
     }
+
+    fn reset_connections(&self) {
+        self.http.reset_connections();
+    }
 }
 
 #[async_trait]

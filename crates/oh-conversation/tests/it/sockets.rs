@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use oh_conversation::{Cursor, LinkStatus};
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     links::{ids, places, until},
@@ -26,7 +26,10 @@ async fn without_sockets(prepare: impl FnOnce(&Mock)) {
     let (mock, mut dials) = Mock::new();
     prepare(&mock);
     mock.append("New", &json!({}));
+    let begun = Instant::now();
     let conversation = soon(mock.attach()).await.unwrap();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "attached after {took:?}");
     assert_eq!(conversation.events().len(), 1);
     until(|| conversation.link().status() == LinkStatus::Polling).await;
     assert!(conversation.link().last_error().is_some(), "it says why");

@@ -31,7 +31,9 @@ use crate::{
 /// An HTTP/1.1 transport with a small connection pool. Cheap to clone; clones share the pool.
 #[derive(Clone)]
 pub(crate) struct HyperTransport {
-    client: Client<Dial, Outgoing>,
+    /// The pool, which a reset replaces.
+    client: Arc<Mutex<Client<Dial, Outgoing>>>,
+    idle: Duration,
     connector: Connector,
     /// A permit for each connection that may be in use, if their number is limited.
     permits: Option<Arc<Semaphore>>,
@@ -45,20 +47,22 @@ impl HyperTransport {
         idle: Duration,
         connections: Option<NonZeroUsize>,
     ) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(idle)
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(8)
-            .build(Dial(connector.clone()));
         let permits = connections.map(|limit| {
             let limit = limit.get().min(Semaphore::MAX_PERMITS);
             Arc::new(Semaphore::new(limit))
         });
         Self {
-            client,
+            client: Arc::new(Mutex::new(pool(&connector, idle))),
+            idle,
             connector,
             permits,
         }
+    }
+
+    /// Returns the present pool.
+    fn client(&self) -> Client<Dial, Outgoing> {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client.clone()
     }
 }
 
@@ -78,7 +82,7 @@ impl HttpTransport for HyperTransport {
             None => None,
         };
         let connection = connect::capture_connection(&mut request);
-        let answer = self.client.request(request).await.map_err(classify)?;
+        let answer = self.client().request(request).await.map_err(classify)?;
         if let Some(hop) = forwarder
             && answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
         {
@@ -96,6 +100,22 @@ impl HttpTransport for HyperTransport {
             Body::from_stream(Chunks(body, permit), length)
         }))
     }
+
+    /// Replaces the pool. The connections of the old one are closed when they are idle.
+    fn reset_connections(&self) {
+        let fresh = pool(&self.connector, self.idle);
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        *client = fresh;
+    }
+}
+
+/// Creates an empty pool of connections.
+fn pool(connector: &Connector, idle: Duration) -> Client<Dial, Outgoing> {
+    Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(idle)
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(8)
+        .build(Dial(connector.clone()))
 }
 
 impl fmt::Debug for HyperTransport {

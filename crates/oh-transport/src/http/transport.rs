@@ -25,4 +25,10 @@ pub trait HttpTransport: fmt::Debug + Send + Sync + 'static {
     ///   attempt may succeed. The client repeats only calls that may be repeated.
     /// - Any other kind if a new attempt cannot succeed. The client does not repeat the call.
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>>;
+
+    /// Closes the idle connections: see [`Client::reset_connections`]. A wrapper passes this on.
+    /// Default: does nothing, for transports without connections.
+    ///
+    /// [`Client::reset_connections`]: crate::Client::reset_connections
+    fn reset_connections(&self) {}
 }

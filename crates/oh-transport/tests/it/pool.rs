@@ -294,3 +294,73 @@ async fn no_unrepeatable_call_is_sent_twice_when_connections_die() {
     let died: usize = workers.join_all().await.into_iter().sum();
     assert!(died > 0, "nothing died: the test tried nothing");
 }
+
+#[tokio::test]
+async fn a_reset_closes_idle_connections_and_lets_requests_in_progress_end() {
+    let _watch = watch();
+    let server = Raw::start(|_, _| Act::Say(ok())).await;
+    let client = client(server.address).build().unwrap();
+    client.call(&ONCE).await.unwrap();
+    client.call(&ONCE).await.unwrap();
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+    // The head of this response has arrived, and its body is read after the reset.
+    let answer = client
+        .stream(request_to("/x"), Body::empty())
+        .await
+        .unwrap();
+    client.clone().reset_connections();
+    client.call(&ONCE).await.unwrap();
+    client.call(&ONCE).await.unwrap();
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+    assert_eq!(answer.into_body().collect(1000).await.unwrap(), "{}");
+    client.call(&ONCE).await.unwrap();
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_call_has_its_own_key_and_token_which_are_not_shown() {
+    let _watch = watch();
+    let refusal = "{\"detail\": \"canary-key canary-token\"}";
+    let server = Raw::start(move |number, _| match number {
+        2 => Act::Say(json("403 Forbidden", refusal)),
+        _ => Act::Say(ok()),
+    })
+    .await;
+    let client = client(server.address).session_api_key("of-the-client");
+    let client = client.build().unwrap();
+    let own = || {
+        let call = client.call(&AGAIN).session_api_key("canary-key");
+        call.bearer_token("canary-token")
+    };
+    client.call(&AGAIN).await.unwrap();
+    own().await.unwrap();
+    let error = own().await.unwrap_err();
+    client.call(&AGAIN).await.unwrap();
+    for text in [shown(&error), format!("{error:?} {:?}", own())] {
+        assert!(!text.contains("canary"), "{text}");
+    }
+    let heads = server.seen().into_iter();
+    let heads: Vec<_> = heads.map(|seen| seen.head.to_lowercase()).collect();
+    for (at, head) in heads.iter().enumerate() {
+        let own = matches!(at, 1 | 2);
+        assert_eq!(
+            head.contains("x-session-api-key: canary-key\r\n"),
+            own,
+            "{head}"
+        );
+        assert_eq!(
+            head.contains("authorization: bearer canary-token\r\n"),
+            own,
+            "{head}"
+        );
+        assert_eq!(head.contains("of-the-client"), !own, "{head}");
+    }
+    for call in [
+        client.call(&AGAIN).session_api_key("a\nb"),
+        client.call(&AGAIN).bearer_token(" "),
+    ] {
+        let error = call.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}", shown(&error));
+    }
+    assert_eq!(server.seen().len(), 4);
+}

@@ -3,21 +3,29 @@
 //! | Task | API |
 //! |-|-|
 //! | Print to a terminal, or to any output | [`Terminal`] |
+//! | Write a page for a browser, which needs no network | [`Html`] |
+//! | Write Markdown | [`Markdown`] |
+//! | Write the events themselves, for programs | [`Jsonl`] |
 //! | Choose what is shown, hide secrets, highlight texts | [`View`] |
 //! | Render a kind of event in a different form | [`View::render`], [`Block`], [`Part`] |
 //! | Show tokens, cache rate, context and cost | [`Totals`] |
 //! | Write a printer for a different output | [`Printer`], [`View::blocks`] |
 //!
 //! A [`View`] turns an event into [`Block`]s, which have no output format yet. A [`Printer`] writes
-//! them. Every kind of event has a form: messages, actions with their arguments, file edits as
-//! diffs, commands with output and exit code, plans as checklists, verdicts of hooks, errors in
-//! full. Events of an unknown kind are shown with their JSON.
+//! them, and needs no memory for past events. Every kind of event has a form: messages, actions,
+//! file edits as diffs, commands with output and exit code, plans as checklists, verdicts of hooks,
+//! errors in full. Events of an unknown kind are shown with their JSON.
 //!
 //! Texts of events come from models, tools and files, and are not trusted. Secrets are hidden,
-//! and no control character of an event reaches the output: see [`View`].
+//! and no control character of an event reaches the output: see [`View`]. Only [`Jsonl`] writes the
+//! events unchanged.
 
 mod clean;
 mod diff;
+mod highlight;
+mod html;
+mod jsonl;
+mod markdown;
 mod model;
 mod printer;
 mod render;
@@ -27,6 +35,9 @@ mod totals;
 mod view;
 mod wrap;
 
+pub use html::Html;
+pub use jsonl::Jsonl;
+pub use markdown::Markdown;
 pub use model::{Block, Exit, Part, Progress, Task, Tone};
 pub use printer::Printer;
 pub use terminal::Terminal;

@@ -48,7 +48,7 @@
 //! | Find a conversation again after a restart | [`Conversation::attach`](conversation::Conversation::attach) |
 //! | Follow events | [`Conversation::subscribe`](conversation::Conversation::subscribe), [`concepts::mirror`] |
 //! | Serve events to others, and resume by number | [`EventStream::numbered`](conversation::EventStream::numbered), [`Cursor`] |
-//! | Show a conversation to a person | `view::Terminal` (feature `view`) |
+//! | Show a conversation to a person | `view::Terminal`, `view::Html` (feature `view`) |
 //! | Show text while the model writes it | [`Conversation::tokens`](conversation::Conversation::tokens) |
 //! | Limit cost and time | [`conversation::Run`] |
 //! | Stop a run | [`Conversation::pause`](conversation::Conversation::pause), [`Conversation::interrupt`](conversation::Conversation::interrupt) |
@@ -91,7 +91,7 @@
 //! | [`control`] | `control` | starts conversations and leaves: no events, no socket |
 //! | [`admin`] | `admin` | models, keys, settings, secrets and MCP servers of a server |
 //! | [`hooks`] | `hooks` | configure, check, write and watch hooks |
-//! | `view` | `view` | renders events in a terminal |
+//! | `view` | `view` | renders events in a terminal, as HTML, Markdown or JSON lines |
 //! | [`testkit`] | `testkit` | for tests: scripted model, fake server, fault injection |
 //!
 //! `tls` (https and wss) and all other features except `apptainer`, `docker`, `testkit` and

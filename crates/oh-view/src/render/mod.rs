@@ -32,7 +32,7 @@ pub(crate) fn blocks(event: &Event) -> Vec<Block> {
             &body.detail,
             body.classification.as_ref(),
         )],
-        Payload::ConversationStateUpdate(body) => vec![state::block(body)],
+        Payload::ConversationStateUpdate(body) => state::block(body).into_iter().collect(),
         Payload::HookExecution(body) => vec![hook(body)],
         Payload::Pause(_) => vec![Block::new(Tone::Warning, "pause requested")],
         Payload::Interrupt(_) => vec![Block::new(Tone::Warning, "interrupt requested")],

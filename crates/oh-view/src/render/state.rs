@@ -10,8 +10,9 @@ use crate::{Block, Part, Tone};
 /// The keys whose values are shown. Other values may be secret or long.
 const SHOWN: &[&str] = &["max_iterations", "stuck_detection", "title"];
 
-pub(super) fn block(body: &ConversationStateUpdateEvent) -> Block {
-    match &body.change {
+/// Returns the block of a change. Writers show the totals of a change of the stats themselves.
+pub(super) fn block(body: &ConversationStateUpdateEvent) -> Option<Block> {
+    Some(match &body.change {
         StateChange::FullState(state) => {
             let status = state.execution_status();
             Block::new(Tone::Quiet, "state")
@@ -25,7 +26,7 @@ pub(super) fn block(body: &ConversationStateUpdateEvent) -> Block {
                 .note(status.as_str())
                 .only_full(!bad)
         }
-        StateChange::Stats(_) => Block::new(Tone::Quiet, "usage").only_full(true),
+        StateChange::Stats(_) => return None,
         StateChange::Goal(goal) => {
             let note = format!(
                 "{}, round {}/{}",
@@ -60,5 +61,5 @@ pub(super) fn block(body: &ConversationStateUpdateEvent) -> Block {
                 .note(value)
                 .only_full(true)
         }
-    }
+    })
 }

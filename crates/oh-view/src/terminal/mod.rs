@@ -10,7 +10,7 @@ use std::{
 use oh_protocol::Event;
 
 use crate::{
-    Detail, Printer, Style, Theme, Totals, View,
+    Detail, Printer, Style, Theme, Totals, View, highlight,
     wrap::{self, Span},
 };
 
@@ -175,29 +175,14 @@ impl<W: Write> Printer for Terminal<W> {
 
 /// Splits spans so that the matches of the patterns have a separate style.
 fn highlighted(spans: &[Span<Style>], patterns: &[String]) -> Vec<Span<Style>> {
-    let mut marked = Vec::with_capacity(spans.len());
-    for (style, text) in spans {
-        let mut rest = text.as_str();
-        while !rest.is_empty() {
-            let found = patterns.iter().filter_map(|pattern| {
-                let at = rest.find(pattern.as_str())?;
-                // Of two matches at the same place, the longer one wins.
-                Some((at, std::cmp::Reverse(pattern.len())))
-            });
-            let Some((at, std::cmp::Reverse(length))) = found.min() else {
-                break;
-            };
-            if at > 0 {
-                marked.push((*style, rest[..at].to_owned()));
-            }
-            marked.push((Style::Highlight, rest[at..at + length].to_owned()));
-            rest = &rest[at + length..];
-        }
-        if !rest.is_empty() {
-            marked.push((*style, rest.to_owned()));
-        }
-    }
-    marked
+    let split = spans.iter().flat_map(|(style, text)| {
+        let pieces = highlight::pieces(text, patterns).into_iter();
+        pieces.map(|(is_match, piece)| {
+            let style = if is_match { Style::Highlight } else { *style };
+            (style, piece.to_owned())
+        })
+    });
+    split.collect()
 }
 
 /// Returns the width of the terminal of stdout.
@@ -211,25 +196,4 @@ fn terminal_width() -> Option<usize> {
 #[cfg(not(unix))]
 fn terminal_width() -> Option<usize> {
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn matches_of_patterns_are_highlighted() {
-        let spans = [(Style::Plain, "a TODO: b".to_owned())];
-        let patterns = ["TODO".to_owned(), "TODO:".to_owned()];
-        let marked = highlighted(&spans, &patterns);
-        let expected = [
-            (Style::Plain, "a "),
-            (Style::Highlight, "TODO:"),
-            (Style::Plain, " b"),
-        ];
-        assert_eq!(
-            marked,
-            expected.map(|(style, text)| (style, text.to_owned()))
-        );
-    }
 }

@@ -1,7 +1,7 @@
 //! Hostile text in every place of an event.
 
 use oh_protocol::Event;
-use oh_view::{Detail, Printer, Terminal, View};
+use oh_view::{Detail, Html, Markdown, Printer, Terminal, View};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use unicode_width::UnicodeWidthStr;
@@ -121,6 +121,141 @@ fn check(event: &Event, detail: Detail, width: usize) {
         );
     }
     assert_eq!(without_styles(&printed(event, detail, width, true)), plain);
+}
+
+/// Returns the events as a page, and as Markdown.
+fn pages(events: &[Event]) -> (String, String) {
+    let view = View::new().detail(Detail::Full).highlight("a");
+    let mut html = Html::new(Vec::new(), view.clone());
+    let mut markdown = Markdown::new(Vec::new(), view);
+    for event in events {
+        html.print(event).unwrap();
+        markdown.print(event).unwrap();
+    }
+    html.finish().unwrap();
+    markdown.finish().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(html.into_inner()), text(markdown.into_inner()))
+}
+
+/// The elements of a page, and those of Markdown.
+const ELEMENTS: &[&str] = &[
+    "html",
+    "head",
+    "meta",
+    "title",
+    "style",
+    "body",
+    "header",
+    "h1",
+    "input",
+    "output",
+    "main",
+    "details",
+    "summary",
+    "time",
+    "b",
+    "span",
+    "p",
+    "pre",
+    "i",
+    "code",
+    "div",
+    "dl",
+    "dt",
+    "dd",
+    "ul",
+    "ol",
+    "li",
+    "small",
+    "mark",
+    "footer",
+    "svg",
+    "polyline",
+    "script",
+    "em",
+    "strong",
+    "del",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "hr",
+    "br",
+    "blockquote",
+    "a",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+];
+
+/// Checks that every `<` begins an element that the writer writes, with attributes that it writes.
+fn check_page(page: &str) {
+    assert_eq!(page.matches("</script>").count(), 1);
+    assert_eq!(page.matches("</style>").count(), 1);
+    // Style and script of the page are not text of an event.
+    let start = page.find("<main>").unwrap();
+    let end = page.find("<script>").unwrap();
+    let page = &page[start..end];
+    assert!(!page.contains(acts), "{page:?}");
+    for tag in page.split('<').skip(1) {
+        let (tag, _) = tag.split_once('>').expect("an element ends");
+        let tag = tag.trim_start_matches('/').trim_end_matches('/');
+        let mut words = tag.splitn(2, ' ');
+        let name = words.next().unwrap().trim();
+        assert!(ELEMENTS.contains(&name), "<{tag}>");
+        let attributes = words.next().unwrap_or_default();
+        let names = attributes
+            .split('"')
+            .step_by(2)
+            .map(str::trim)
+            .filter(|name| !name.is_empty());
+        for name in names {
+            let known = [
+                "class=",
+                "open",
+                "href=",
+                "title=",
+                "start=",
+                "points=",
+                "viewBox=",
+                "preserveAspectRatio=",
+                "role=",
+                "aria-label=",
+            ];
+            assert!(known.contains(&name), "{name} in <{tag}>");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn no_event_adds_an_element_to_a_page(text in hostile()) {
+        let (html, markdown) = pages(&poisoned(&text));
+        check_page(&html);
+        assert!(!markdown.contains(acts));
+    }
+}
+
+#[test]
+fn markup_in_an_event_is_text() {
+    let text = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\n\n\
+        <div onclick=x>\n\n[a](javascript:alert(1)) ![b](https://h/i.png) \"onload=x'\n```\n<b>";
+    let events = poisoned(text);
+    let (html, markdown) = pages(&events);
+    check_page(&html);
+    assert!(html.contains("&lt;img src=x onerror=") && !html.contains("javascript:alert(1)\""));
+    // An open fence of a message does not contain the next event.
+    let headings = markdown.matches("\n### ").count() + 1;
+    let view = View::new().detail(Detail::Full);
+    let blocks: usize = events.iter().map(|event| view.blocks(event).len()).sum();
+    assert_eq!(headings, blocks);
+    assert!(markdown.matches("\n```\n\n###").count() > 1);
 }
 
 proptest! {

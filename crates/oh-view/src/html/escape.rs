@@ -1,0 +1,30 @@
+//! Text in HTML.
+
+use crate::highlight;
+
+/// Appends a text as HTML, with the matches of patterns in `<mark>`.
+pub(super) fn text(out: &mut String, text: &str, highlights: &[String]) {
+    for (is_match, piece) in highlight::pieces(text, highlights) {
+        if is_match {
+            out.push_str("<mark>");
+        }
+        plain(out, piece);
+        if is_match {
+            out.push_str("</mark>");
+        }
+    }
+}
+
+/// Appends a text as HTML. The result is also safe inside a quoted attribute.
+pub(super) fn plain(out: &mut String, text: &str) {
+    for letter in text.chars() {
+        match letter {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            _ => out.push(letter),
+        }
+    }
+}

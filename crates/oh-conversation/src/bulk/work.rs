@@ -114,7 +114,8 @@ impl Work {
                         created => break created?,
                     }
                 };
-                let conversation = builder.connect(created).await?;
+                // A full server would reject the run of a first message here.
+                let conversation = builder.connect(created, false).await?;
                 *connected = Some(conversation.clone());
                 self.progress.connected(&conversation);
                 self.proceed("the first message was not sent")?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use oh_conversation::{
-    Conversation, ConversationBuilder, ErrorKind, LinkStatus, Origin, Token, TokenStream,
+    Bulk, Conversation, ConversationBuilder, ErrorKind, LinkStatus, Origin, Token, TokenStream,
 };
 use oh_protocol::{
     ConversationId,
@@ -267,6 +267,19 @@ async fn a_first_message_that_cannot_be_sent_later_is_rejected_before_anything_i
         assert!(error.to_string().contains(named), "{error}");
     }
     assert!(server.requests_to("POST", "/api/conversations").is_empty());
+}
+
+#[tokio::test]
+async fn a_batch_waits_for_a_full_server_after_a_first_message() {
+    let server = server().await;
+    server.inject(Fault::status(429).on(RUNS).method("POST").times(1));
+    let (callback, seen) = callback();
+    let builder = builder(&server, ConversationId::random()).on_token(callback);
+    let mut results = Bulk::new().start(builder, "And more.").run();
+    let result = soon(results.next()).await.unwrap();
+    assert!(result.outcome.unwrap().is_finished());
+    assert_eq!(said(&server, result.id), ["Begin.", "And more."]);
+    whole(&seen).await;
 }
 
 #[tokio::test]

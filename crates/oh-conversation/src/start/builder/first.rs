@@ -90,12 +90,16 @@ impl FirstMessage {
         (is_new || is_ours(info)).then_some(Self { again, ..self })
     }
 
-    /// Sends the message once the link can receive tokens, and starts the run.
-    pub(super) async fn deliver(self, conversation: &Conversation) -> Result<()> {
+    /// Sends the message once the link can receive tokens, and starts its run if `run` is set.
+    pub(super) async fn deliver(self, conversation: &Conversation, run: bool) -> Result<()> {
         let delivering = async {
             is_up(conversation).await?;
             let message = conversation.send_parts(self.content).even_if_blind();
-            message.and_run().unless_sent(self.again).await
+            let message = message.unless_sent(self.again);
+            match run {
+                true => message.and_run().await,
+                false => message.await,
+            }
         };
         delivering.await.map_err(|error: Error| {
             error.in_context("the conversation was created, but its first message failed")

@@ -237,7 +237,7 @@ impl ConversationBuilder {
     /// with the same id by this process does what is missing.
     pub async fn start(self) -> Result<Conversation> {
         let created = self.plan.create().await?;
-        self.connect(created).await
+        self.connect(created, true).await
     }
 
     /// Starts the conversation as [`start`](Self::start) does, and returns a stream of its tokens
@@ -274,7 +274,7 @@ impl ConversationBuilder {
         let (conversation, message) = self.follow(created).await?;
         let tokens = conversation.tokens();
         if let Some(message) = message {
-            message.deliver(&conversation).await?;
+            message.deliver(&conversation, true).await?;
         }
         Ok((conversation, tokens))
     }
@@ -284,11 +284,11 @@ impl ConversationBuilder {
     }
 
     /// Connects to the created or found conversation, and sends its first message unless the start
-    /// request had it.
-    pub(crate) async fn connect(self, created: Created) -> Result<Conversation> {
+    /// request had it. `run`: whether this also starts the run of the message.
+    pub(crate) async fn connect(self, created: Created, run: bool) -> Result<Conversation> {
         let (conversation, message) = self.follow(created).await?;
         if let Some(message) = message {
-            message.deliver(&conversation).await?;
+            message.deliver(&conversation, run).await?;
         }
         Ok(conversation)
     }

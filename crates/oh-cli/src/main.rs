@@ -6,6 +6,7 @@ mod provision;
 mod records;
 mod run;
 mod serve;
+mod show;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -27,8 +28,10 @@ enum Verb {
     Run(Box<run::Options>),
     /// List the runs on this machine, the newest first.
     Ls(records::List),
-    /// Show a run: its record, or its events.
-    Show(records::Show),
+    /// Show the events of a run, or its record.
+    Show(show::Show),
+    /// Write a whole run to stdout: as a page for a browser, as Markdown, or as JSON lines.
+    Export(show::Export),
     /// Remove a run: its record, its events and its conversation. The agent's files stay.
     Rm(records::Remove),
     /// List the Pythons and environments found; fail with advice if none can be used.
@@ -44,7 +47,8 @@ async fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Run(options) => run::run(*options).await,
         Verb::Ls(options) => records::list(&options),
-        Verb::Show(options) => records::show(&options),
+        Verb::Show(options) => show::show(&options),
+        Verb::Export(options) => show::export(&options),
         Verb::Rm(options) => records::remove(&options),
         Verb::Doctor => doctor::doctor().await,
         Verb::Provision(options) => provision::provision(options).await,

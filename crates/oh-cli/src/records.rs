@@ -12,13 +12,13 @@
 use std::{
     env,
     fs::{self, File, TryLockError},
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use clap::Args;
-use openhands::{ConversationId, Event};
+use openhands::ConversationId;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -26,7 +26,7 @@ use crate::exit::{Exit, Failure, Outcome};
 /// The version of the schema of `run.json`.
 const SCHEMA: u32 = 1;
 const RECORD: &str = "run.json";
-const EVENTS: &str = "events.jsonl";
+pub(crate) const EVENTS: &str = "events.jsonl";
 
 /// The record of a run: `run.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -161,7 +161,7 @@ fn private(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-fn unusable(path: &Path, error: &io::Error) -> Failure {
+pub(crate) fn unusable(path: &Path, error: &io::Error) -> Failure {
     let exit = match error.kind() {
         io::ErrorKind::StorageFull => Exit::Internal,
         _ => Exit::Configuration,
@@ -282,48 +282,6 @@ pub(crate) fn list(options: &List) -> Outcome {
 }
 
 #[derive(Args)]
-pub(crate) struct Show {
-    /// The id of the run, or its beginning.
-    id: String,
-    /// Print the record as JSON.
-    #[arg(long, conflicts_with = "events")]
-    json: bool,
-    /// Print each event as the server sent it, one a line.
-    #[arg(long)]
-    events: bool,
-}
-
-/// `oh show`.
-pub(crate) fn show(options: &Show) -> Outcome {
-    let (path, record) = find(&options.id)?;
-    let mut out = io::stdout().lock();
-    if options.json {
-        writeln!(out, "{}", line(&record)?)?;
-        return Ok(Exit::Finished);
-    }
-    let events = path.join(EVENTS);
-    let file = File::open(&events).map_err(|error| unusable(&events, &error))?;
-    for read in BufReader::new(file).lines() {
-        let read = read.map_err(|error| unusable(&events, &error))?;
-        match options.events {
-            true => writeln!(out, "{read}")?,
-            false => match serde_json::from_str::<Event>(&read) {
-                Ok(event) => writeln!(out, "{event}")?,
-                // A program that was killed has left part of a line.
-                Err(_) => writeln!(out, "(an incomplete event)")?,
-            },
-        }
-    }
-    if !options.events {
-        let error = record
-            .error
-            .map_or(String::new(), |error| format!(": {}", clean(&error)));
-        writeln!(out, "{}{error}", record.status)?;
-    }
-    Ok(Exit::Finished)
-}
-
-#[derive(Args)]
 pub(crate) struct Remove {
     /// The ids of the runs, or their beginnings.
     #[arg(required = true)]
@@ -341,7 +299,7 @@ pub(crate) fn remove(options: &Remove) -> Outcome {
     Ok(Exit::Finished)
 }
 
-fn line(record: &Record) -> Result<String, Failure> {
+pub(crate) fn line(record: &Record) -> Result<String, Failure> {
     serde_json::to_string(record).map_err(|error| Exit::Internal.because(error.to_string()))
 }
 

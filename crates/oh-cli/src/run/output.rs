@@ -1,17 +1,23 @@
 //! The output of a run: text for people, or a JSON object a line for programs.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, Stdout, Write as _},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use openhands::{
-    ConversationId, Event, SecurityRisk, conversation::PendingAction, protocol::printable,
+    ConversationId, Event, SecurityRisk,
+    conversation::PendingAction,
+    protocol::printable,
+    view::{Printer as _, Terminal},
 };
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
-use crate::records::{Record, clean};
+use crate::{
+    records::{Record, clean},
+    show::view,
+};
 
 /// The version of the schema of the lines. Programs must ignore unknown types and fields; the
 /// version changes only if a known one changes.
@@ -58,14 +64,24 @@ struct Asked<'a> {
 #[derive(Clone)]
 pub(super) struct Output {
     json: bool,
+    out: Arc<Mutex<Out>>,
+}
+
+struct Out {
     /// Set when nobody reads stdout any more. The run goes on without output.
-    closed: Arc<Mutex<bool>>,
+    closed: bool,
+    terminal: Terminal<Stdout>,
 }
 
 impl Output {
     pub(super) fn new(json: bool) -> Self {
-        let closed = Arc::default();
-        Self { json, closed }
+        let terminal = Terminal::stdout(view());
+        let out = Out {
+            closed: false,
+            terminal,
+        };
+        let out = Arc::new(Mutex::new(out));
+        Self { json, out }
     }
 
     /// Writes a line to stderr: progress, and what a person must know.
@@ -88,7 +104,7 @@ impl Output {
 
     pub(super) fn event(&self, seq: u64, event: &Event) {
         if !self.json {
-            return self.text(&event.to_string());
+            return self.write(|out| out.terminal.print(event));
         }
         // An event that is no JSON is not sent by a server. It is in the file of events.
         if let Ok(event) = serde_json::from_str(event.as_json()) {
@@ -138,6 +154,7 @@ impl Output {
         if self.json {
             return self.line(&Line::Ended { record, answer });
         }
+        self.write(|out| out.terminal.finish());
         let reason = record
             .error
             .as_deref()
@@ -154,15 +171,17 @@ impl Output {
     fn line(&self, line: &Line<'_>) {
         // The types above always have a JSON form.
         if let Ok(line) = serde_json::to_string(line) {
-            self.text(&line);
+            self.write(|_| {
+                let mut out = io::stdout().lock();
+                writeln!(out, "{line}").and_then(|()| out.flush())
+            });
         }
     }
 
-    fn text(&self, text: &str) {
-        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*closed {
-            let mut out = io::stdout().lock();
-            *closed = writeln!(out, "{text}").and_then(|()| out.flush()).is_err();
+    fn write(&self, write: impl FnOnce(&mut Out) -> io::Result<()>) {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        if !out.closed {
+            out.closed = write(&mut out).is_err();
         }
     }
 }

@@ -81,9 +81,13 @@ async fn a_run_leaves_a_record_and_can_be_continued() {
     );
     let shown = output(oh(home.path(), &model).args(["show", &id[..8]]));
     assert!(shown.contains("All done."), "{shown}");
-    assert_eq!(
-        output(oh(home.path(), &model).args(["show", "--events", &id])),
-        events
+    let export = |format| output(oh(home.path(), &model).args(["export", &id, format]));
+    assert_eq!(export("jsonl"), events);
+    assert!(export("md").contains("All done."));
+    let page = export("html");
+    assert!(
+        page.starts_with("<!DOCTYPE html>") && page.contains("All done."),
+        "{page}"
     );
 
     // Without a model: the conversation has its own.

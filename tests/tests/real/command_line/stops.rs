@@ -150,7 +150,7 @@ async fn a_killed_run_leaves_its_record_and_no_process() {
     // A closed output is no failure, and not worth a message.
     let mut shown = oh(home.path(), &model);
     let shown = shown
-        .args(["show", "--events", &id])
+        .args(["export", &id, "jsonl"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut shown = shown.spawn().unwrap();

@@ -15,6 +15,8 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -26,6 +28,9 @@ use crate::exit::{Exit, Failure, Outcome};
 /// The version of the schema of `run.json`.
 const SCHEMA: u32 = 1;
 const RECORD: &str = "run.json";
+/// Time in which everything that a killed server has left is removed.
+const CLEANUP: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(20);
 pub(crate) const EVENTS: &str = "events.jsonl";
 
 /// The record of a run: `run.json`.
@@ -110,10 +115,32 @@ impl Place {
         }
     }
 
+    /// Waits until no process uses the state of the run's own server: if its program was killed, a
+    /// process still removes what the server has left.
+    fn without_server(&self) -> Result<(), Failure> {
+        let path = self.server().join("lock");
+        let Ok(lock) = File::open(&path) else {
+            return Ok(());
+        };
+        let end = Instant::now() + CLEANUP;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) if Instant::now() < end => thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) => {
+                    let message = format!("a server still uses {}", self.server().display());
+                    return Err(Exit::Configuration.because(message));
+                }
+                Err(TryLockError::Error(error)) => return Err(unusable(&path, &error)),
+            }
+        }
+    }
+
     /// Removes what this program has put there for a run that did not begin, and the directory if
     /// it is empty then.
     pub(crate) fn abandon(&self) {
         // What cannot be removed does not hide why the run did not begin.
+        let _ = self.without_server();
         let _ = fs::remove_dir_all(self.server());
         let _ = fs::remove_file(self.path.join("lock"));
         let _ = fs::remove_dir(&self.path);
@@ -294,6 +321,7 @@ pub(crate) fn remove(options: &Remove) -> Outcome {
         let (path, _) = find(id)?;
         // Fails if the run is in use.
         let place = Place::open(path)?;
+        place.without_server()?;
         fs::remove_dir_all(place.path()).map_err(|error| unusable(place.path(), &error))?;
     }
     Ok(Exit::Finished)

@@ -132,6 +132,9 @@ impl Attention<'_> {
         let (mut open, mut ids): (Vec<PendingAction>, Vec<String>) = Default::default();
         loop {
             let change = tokio::select! {
+                biased;
+                // Nothing runs that would have to be paused.
+                signal = signals.next() => return Ok(Asked::Stopped(signal)),
                 change = changes.next() => change,
                 answer = input.next(&ids), if !ids.is_empty() => match answer {
                     None => return Ok(Asked::Nobody),
@@ -145,8 +148,6 @@ impl Attention<'_> {
                         return Ok(Asked::Answered);
                     }
                 },
-                // Nothing runs that would have to be paused.
-                signal = signals.next() => return Ok(Asked::Stopped(signal)),
             };
             match change {
                 Some(ApprovalEvent::Requested(_)) if matches!(input, Input::Nobody) => {

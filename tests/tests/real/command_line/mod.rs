@@ -125,6 +125,11 @@ impl Running {
         writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
+    /// Closes stdin, so that nobody can answer.
+    fn close_input(&mut self) {
+        self.stdin = None;
+    }
+
     fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", signal, &pid]).status();
@@ -133,8 +138,10 @@ impl Running {
 
     /// Returns the exit code, the last line and what was written to stderr.
     fn end(mut self) -> (i32, Value, String) {
-        drop(self.stdin.take());
+        // Open until the end, because a closed input is an answer, too.
+        let stdin = self.stdin.take();
         let status: ExitStatus = self.child.wait().unwrap();
+        drop(stdin);
         let errors = self.errors + &self.notes.iter().collect::<Vec<_>>().join("\n");
         assert!(!errors.contains("canary"), "{errors}");
         let last = self.lines.iter().last().unwrap_or_default();

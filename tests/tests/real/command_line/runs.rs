@@ -120,7 +120,8 @@ async fn the_exit_code_says_how_the_run_ended() {
         model(Script::new().forever(|s| s.call("terminal", json!({"command": "echo on"})))).await;
     let ends = |model: &ScriptedModel, options: &[&str]| {
         let mut command = oh(home.path(), model);
-        let running = Running::start(on(&mut command, &server, "Work.").args(options));
+        let mut running = Running::start(on(&mut command, &server, "Work.").args(options));
+        running.close_input();
         let (code, last, errors) = running.end();
         (code, last["record"]["error"].to_string(), errors)
     };

@@ -1,6 +1,6 @@
 //! Runs that are stopped.
 
-use std::{fs, process::Stdio, time::Instant};
+use std::{fs, path::Path, process::Stdio, time::Instant};
 
 use openhands::{
     Conversation, ConversationId, ExecutionStatus,
@@ -137,6 +137,13 @@ async fn a_killed_run_leaves_its_record_and_no_process() {
     // The server's port, state and directory are on the command lines of its processes.
     let state = home.path().join("state").display().to_string();
     assert_ne!(processes(&state), [""; 0]);
+    // A library of the server creates a directory in /tmp, which is recorded in the state.
+    let server = home.path().join("state/runs").join(&id).join("server");
+    let files = fs::read_dir(server).unwrap().flatten();
+    let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+    let recorded: String = texts.filter(|text| text.starts_with("/tmp/")).collect();
+    let outside: Vec<_> = recorded.lines().map(Path::new).collect();
+    assert!(outside.iter().any(|path| path.exists()), "{outside:?}");
     running.child.kill().unwrap();
     running.child.wait().unwrap();
     let end = Instant::now() + super::LONG;
@@ -166,6 +173,7 @@ async fn a_killed_run_leaves_its_record_and_no_process() {
     assert_eq!(missing.status.code(), Some(2));
     assert!(errors.contains(&id), "{errors}");
     assert!(output(&["rm", &id[..6]]).status.success());
+    assert!(!outside.iter().any(|path| path.exists()), "{outside:?}");
     assert_eq!(
         fs::read_dir(home.path().join("state/runs"))
             .unwrap()

@@ -199,14 +199,27 @@ async fn goals_children_and_client_tools_behave_as_documented() {
     server.shutdown(Duration::from_secs(20)).await.unwrap();
 }
 
-// Scenes that an older server does not support check the error.
-#[tokio::test]
-async fn a_server_before_the_session_socket_behaves_the_same_or_reports_the_difference() {
+/// Plays scenes on a server before the session socket. Scenes that it does not support check the
+/// error.
+async fn on_an_older_server(scenes: impl AsyncFnOnce(&LocalServer)) {
     let home = openhands_tests::home();
     let server = openhands_tests::server_before(&home).start().await.unwrap();
     assert!(is_old(&server).await);
-    operations(&server).await;
-    starts(&server).await;
-    goals_children_and_client_tools(&server).await;
+    scenes(&server).await;
     server.shutdown(Duration::from_secs(20)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_older_server_behaves_the_same_or_reports_the_difference() {
+    on_an_older_server(operations).await;
+}
+
+#[tokio::test]
+async fn an_older_server_starts_the_same_or_reports_the_difference() {
+    on_an_older_server(starts).await;
+}
+
+#[tokio::test]
+async fn goals_children_and_client_tools_of_an_older_server_report_the_difference() {
+    on_an_older_server(goals_children_and_client_tools).await;
 }

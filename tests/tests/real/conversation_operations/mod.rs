@@ -124,7 +124,6 @@ async fn operations(server: &LocalServer) {
     settings::condensing_needs_a_condenser(server).await;
     switches::the_model_of_a_stored_profile_is_used(server).await;
     switches::an_agent_of_others_takes_another_model(server).await;
-    credentials::the_login_of_an_agent_is_kept_at_a_url(server).await;
     mcp::the_status_of_mcp_servers_is_reported(server).await;
     switches::a_plugin_comes_with_the_start_or_later(server).await;
     sending::model_calls_are_kept_where_asked_for(server).await;
@@ -174,6 +173,7 @@ async fn every_operation_behaves_as_documented() {
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home).start().await.unwrap();
     operations(&server).await;
+    credentials::the_login_of_an_agent_is_kept_at_a_url(&server).await;
     server.shutdown(Duration::from_secs(20)).await.unwrap();
 }
 
@@ -199,27 +199,14 @@ async fn goals_children_and_client_tools_behave_as_documented() {
     server.shutdown(Duration::from_secs(20)).await.unwrap();
 }
 
-/// Plays scenes on a server before the session socket. Scenes that it does not support check the
-/// error.
-async fn on_an_older_server(scenes: impl AsyncFnOnce(&LocalServer)) {
+// Scenes that an older server does not support check the error.
+#[tokio::test]
+async fn a_server_before_the_session_socket_behaves_the_same_or_reports_the_difference() {
     let home = openhands_tests::home();
     let server = openhands_tests::server_before(&home).start().await.unwrap();
     assert!(is_old(&server).await);
-    scenes(&server).await;
+    operations(&server).await;
+    starts(&server).await;
+    goals_children_and_client_tools(&server).await;
     server.shutdown(Duration::from_secs(20)).await.unwrap();
-}
-
-#[tokio::test]
-async fn an_older_server_behaves_the_same_or_reports_the_difference() {
-    on_an_older_server(operations).await;
-}
-
-#[tokio::test]
-async fn an_older_server_starts_the_same_or_reports_the_difference() {
-    on_an_older_server(starts).await;
-}
-
-#[tokio::test]
-async fn goals_children_and_client_tools_of_an_older_server_report_the_difference() {
-    on_an_older_server(goals_children_and_client_tools).await;
 }

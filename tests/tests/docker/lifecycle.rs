@@ -128,11 +128,11 @@ async fn a_resumed_server_that_does_not_answer_is_reported_in_time() {
     let tag = "silent";
     let server = stand_in(tag).start().await.unwrap();
     let attach = DockerServer::attach(server.id(), server.session_api_key().clone());
-    let attached = attach.ready_within(Duration::from_secs(10)).await.unwrap();
+    let attached = attach.ready_within(Duration::from_secs(30)).await.unwrap();
     let status = attached.status();
     docker(&["kill", "--signal", "STOP", server.id()]);
     attached.pause().await.unwrap();
-    let resumed = timeout(Duration::from_secs(60), attached.resume()).await;
+    let resumed = timeout(Duration::from_secs(120), attached.resume()).await;
     let error = resumed.expect("an end").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotReady, "{error}");
     assert_eq!(status.current(), Status::Starting);

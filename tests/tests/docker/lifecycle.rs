@@ -128,7 +128,7 @@ async fn a_resumed_server_that_does_not_answer_is_reported_in_time() {
     let tag = "silent";
     let server = stand_in(tag).start().await.unwrap();
     let attach = DockerServer::attach(server.id(), server.session_api_key().clone());
-    let attached = attach.ready_within(Duration::from_secs(30)).await.unwrap();
+    let attached = attach.ready_within(Duration::from_secs(10)).await.unwrap();
     let status = attached.status();
     docker(&["kill", "--signal", "STOP", server.id()]);
     attached.pause().await.unwrap();
@@ -137,11 +137,7 @@ async fn a_resumed_server_that_does_not_answer_is_reported_in_time() {
     assert_eq!(error.kind(), ErrorKind::NotReady, "{error}");
     assert_eq!(status.current(), Status::Starting);
 
-    // It can be resumed again.
     docker(&["kill", "--signal", "CONT", server.id()]);
-    attached.pause().await.unwrap();
-    attached.resume().await.unwrap();
-    assert_eq!(status.current(), Status::Ready);
     server.shutdown(Duration::from_secs(10)).await.unwrap();
     assert_eq!(containers(tag), [""; 0]);
 }

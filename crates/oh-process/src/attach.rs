@@ -1,12 +1,15 @@
 //! Attaches to a server that another program runs: checks it, and leaves it running.
 
-use std::{future::IntoFuture, sync::Arc, time::Duration};
+use std::{future::IntoFuture, path::Path, sync::Arc, time::Duration};
 
 use oh_protocol::calls::server::ServerInfo;
 use oh_transport::Client;
 use tokio::time::{sleep, timeout};
 
-use crate::{Error, ErrorKind, Request, Result, start::probe};
+use crate::{
+    Error, ErrorKind, Request, Result,
+    start::{connection, probe},
+};
 
 /// Delay between two attempts to reach a server that does not respond yet.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -48,7 +51,27 @@ impl AttachedServer {
         }
     }
 
-    /// Returns the client that was passed to `attach`.
+    /// Attaches to the server that has written this file: see
+    /// [`LocalServerBuilder::connection_file`](crate::LocalServerBuilder::connection_file). The
+    /// file may be left from a server that is gone if the machine was switched off; the attachment
+    /// then fails with [`ErrorKind::NotReady`].
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), oh_process::Error> {
+    /// let server = oh_process::AttachedServer::from_file("/run/user/1000/agents.json")?.await?;
+    /// println!("server {}", server.info().version);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::Io`] if the file does not exist or cannot be read, and
+    /// [`ErrorKind::InvalidInput`] if its content is invalid.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Attach> {
+        connection::read(path.as_ref()).map(Self::attach)
+    }
+
+    /// Returns the client for the server.
     pub fn client(&self) -> &Client {
         &self.client
     }

@@ -22,6 +22,7 @@ use crate::{
     Environment, Error, ErrorKind, ExitReport, Logs, Request, Result, Startup, Status, StatusWatch,
     start::{
         activation::Activation,
+        connection,
         plan::{Live, Plan},
         probe::{self, Reservation},
         settings::Settings,
@@ -76,6 +77,9 @@ impl LocalServer {
         let (launched, shell_start) = Box::pin(shell::measured_during(&plan, launch)).await;
         let (live, client, info, reservation) = launched?;
         let address = reservation.address;
+        if let Some(path) = &plan.settings.connection_file {
+            connection::write(path, &Plan::url(address), plan.key())?;
+        }
         let state_path = state.root().to_owned();
         let held = (keeper, state);
         let shared = Arc::new(Shared::new(plan, live.pid, address, client.clone(), held));

@@ -127,6 +127,21 @@ impl LocalServerBuilder {
         self
     }
 
+    /// Writes the server's URL and session key to this file as soon as the server is ready, so that
+    /// other programs of this user can use it ([`AttachedServer::from_file`]). Only this user can
+    /// read the file. The file is removed with the server, with a `kill -9` of this process as
+    /// well. A file with this name is replaced. Default: no file.
+    ///
+    /// An agent of the same user can read the file too. Cannot be combined with
+    /// [`deferred_init`](Self::deferred_init), so not with a [`WarmPool`](crate::WarmPool) either.
+    /// Two servers must not use the same file.
+    ///
+    /// [`AttachedServer::from_file`]: crate::AttachedServer::from_file
+    pub fn connection_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.connection_file = Some(path.into());
+        self
+    }
+
     crate::server_setters!(
         settings.server;
         /// With [`state_dir`](Self::state_dir), the default key is kept in that directory, where an

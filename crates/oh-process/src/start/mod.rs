@@ -5,6 +5,7 @@ pub(crate) mod builder;
 
 pub(crate) mod activation;
 pub(crate) mod adapted;
+pub(crate) mod connection;
 pub(crate) mod containers;
 pub(crate) mod launch;
 pub(crate) mod listener;

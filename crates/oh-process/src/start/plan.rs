@@ -20,6 +20,7 @@ use crate::{
     Environment, Error, ErrorKind, ExitReport, Progress, Result,
     provision::requirements,
     start::{
+        connection,
         containers::ConversationContainers,
         launch::LAUNCH,
         probe::{self, Proof, Reservation, direct},
@@ -443,6 +444,9 @@ async fn start_keeper(
 /// Configures a keeper for the servers of one state directory.
 fn keep(settings: &Settings, keeper: &Keeper, root: &Path) -> std::io::Result<()> {
     keeper.grace(settings.orphan_grace())?;
+    if let Some(path) = &settings.connection_file {
+        connection::remove_at_end(keeper, path)?;
+    }
     keeper.remove_browser_directories(&browser_record(root))
 }
 

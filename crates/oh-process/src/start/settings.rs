@@ -47,6 +47,7 @@ pub(crate) struct Settings {
     pub(crate) port: u16,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) workspace_dir: Option<PathBuf>,
+    pub(crate) connection_file: Option<PathBuf>,
     pub(crate) server: ServerOptions,
     pub(crate) previous_secret_keys: Vec<SecretString>,
     pub(crate) variables: Variables,
@@ -77,6 +78,7 @@ impl Default for Settings {
             port: 0,
             state_dir: None,
             workspace_dir: None,
+            connection_file: None,
             server: ServerOptions::default(),
             previous_secret_keys: Vec::new(),
             variables: Variables::default(),
@@ -193,6 +195,13 @@ impl Settings {
                         .to_owned(),
                 );
             }
+        }
+        if self.connection_file.is_some() && self.deferred_init {
+            return invalid(
+                "connection_file: a dormant server, such as a spare of a pool, gets its key later; \
+                 start the server without a pool"
+                    .to_owned(),
+            );
         }
         module_directories(&self.python_path)?;
         let keys = self.server.keys.iter().chain(&self.server.secret_key);

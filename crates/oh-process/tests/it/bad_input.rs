@@ -136,6 +136,17 @@ async fn a_dormant_server_with_conversations_in_containers_is_rejected() {
 }
 
 #[tokio::test]
+async fn a_dormant_server_with_a_connection_file_is_rejected() {
+    let stand_in = StandIn::new().await;
+    let path = stand_in.directory.path().join("server.json");
+    let dormant = stand_in.builder("").deferred_init(true);
+    let error = dormant.connection_file(&path).start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("dormant server"), "{error}");
+    assert!(!path.exists());
+}
+
+#[tokio::test]
 async fn a_server_that_dies_before_its_version_is_known_is_reported_with_its_exit() {
     let stand_in = StandIn::new().await;
     let error = stand_in

@@ -8,16 +8,19 @@ use std::{
 };
 
 use super::common::{StandIn, again, eventually, processes};
-use oh_process::{Environment, LocalServer, LocalServerBuilder, RestartPolicy, Status};
+use oh_process::{AttachedServer, Environment, LocalServer, LocalServerBuilder, RestartPolicy, Status};
 
 const ROLE: &str = "OH_TEST_OWNER";
+/// In the owner's directory, which is not that of its keeper.
+const CONNECTION: &str = "server.json";
 
 /// Child process: starts a server, prints its ids, and ends in the given way.
 fn owner(way: &str) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let stand_in = StandIn::new().await;
-        let server = stand_in.builder("daemon").start().await.unwrap();
+        let builder = stand_in.builder("daemon").connection_file(CONNECTION);
+        let server = builder.start().await.unwrap();
         println!(
             "OWNS {} {} {}",
             stand_in.tag,
@@ -42,6 +45,7 @@ async fn leaves_nothing(test: &str, way: &str) {
         .args(["--exact", "--nocapture", &again(module_path!(), test)])
         .env(ROLE, way)
         .env("TMPDIR", place.path())
+        .current_dir(place.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -59,6 +63,8 @@ async fn leaves_nothing(test: &str, way: &str) {
         "kill" => {
             assert!(Path::new(&format!("/proc/{pid}")).exists());
             assert!(processes(tag).len() >= 3, "server, daemon, sleeper");
+            let other = AttachedServer::from_file(place.path().join(CONNECTION)).unwrap();
+            other.await.unwrap();
             child.kill().unwrap();
             assert_eq!(child.wait().unwrap().signal(), Some(9));
         }
@@ -68,6 +74,8 @@ async fn leaves_nothing(test: &str, way: &str) {
     }
     eventually("all processes gone", || processes(tag).is_empty()).await;
     eventually("the state directory gone", || !Path::new(state).exists()).await;
+    let connection = || place.path().join(CONNECTION).exists();
+    eventually("the connection file gone", || !connection()).await;
 }
 
 macro_rules! ways {

@@ -4,9 +4,16 @@ mod doctor;
 mod exit;
 mod provision;
 mod records;
+mod rm;
 mod run;
 mod serve;
+#[allow(dead_code, reason = "commands that are being written use the rest")]
+mod server;
 mod show;
+mod signals;
+#[allow(dead_code, reason = "commands that are being written use the rest")]
+mod target;
+mod up;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -33,7 +40,13 @@ enum Verb {
     /// Write a whole run to stdout: as a page for a browser, as Markdown, or as JSON lines.
     Export(show::Export),
     /// Remove a run: its record, its events and its conversation. The agent's files stay.
-    Rm(records::Remove),
+    Rm(rm::Remove),
+    /// Start a server in the background, so that runs start at once. It ends when it is idle.
+    Up(up::Up),
+    /// End the background server. Its conversations are kept.
+    Down,
+    /// Show whether the background server is running, and what it does.
+    Status(up::Status),
     /// List the Pythons and environments found; fail with advice if none can be used.
     Doctor,
     /// Create the server's environment, or check the existing one.
@@ -49,7 +62,10 @@ async fn main() -> ExitCode {
         Verb::Ls(options) => records::list(&options),
         Verb::Show(options) => show::show(&options),
         Verb::Export(options) => show::export(&options),
-        Verb::Rm(options) => records::remove(&options),
+        Verb::Rm(options) => rm::remove(&options).await,
+        Verb::Up(options) => up::up(&options).await,
+        Verb::Down => up::down().await,
+        Verb::Status(options) => up::status(&options).await,
         Verb::Doctor => doctor::doctor().await,
         Verb::Provision(options) => provision::provision(options).await,
         Verb::Serve => serve::serve().await,

@@ -49,6 +49,9 @@ pub(crate) struct Record {
     pub(crate) directory: String,
     /// The URL of the server, if it was already running.
     pub(crate) server: Option<String>,
+    /// Whether the conversation is on the background server.
+    #[serde(default)]
+    pub(crate) background: bool,
     pub(crate) server_version: String,
     pub(crate) model: String,
     /// The beginning of the run, in seconds since 1970.
@@ -72,6 +75,7 @@ impl Record {
             task: task.to_owned(),
             directory: String::new(),
             server: None,
+            background: false,
             server_version: String::new(),
             model: String::new(),
             started: 0,
@@ -108,7 +112,9 @@ impl Place {
                 Ok(Self { path, _lock })
             }
             Err(TryLockError::WouldBlock) => {
-                let message = format!("another program works with {}", path.display());
+                let shown = path.display();
+                let message =
+                    format!("another program works with {shown}; use `oh attach` to join");
                 Err(Exit::Configuration.because(message))
             }
             Err(TryLockError::Error(error)) => Err(unusable(&path, &error)),
@@ -117,7 +123,7 @@ impl Place {
 
     /// Waits until no process uses the state of the run's own server: if its program was killed, a
     /// process still removes what the server has left.
-    fn without_server(&self) -> Result<(), Failure> {
+    pub(crate) fn without_server(&self) -> Result<(), Failure> {
         let path = self.server().join("lock");
         let Ok(lock) = File::open(&path) else {
             return Ok(());
@@ -180,7 +186,7 @@ impl Place {
 }
 
 /// Creates a directory that only this user can read.
-fn private(path: &Path) -> io::Result<()> {
+pub(crate) fn private(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -202,17 +208,30 @@ pub(crate) fn place_of(id: ConversationId) -> Result<PathBuf, Failure> {
     Ok(runs()?.join(id.to_string()))
 }
 
+/// Returns the directory of the background server.
+pub(crate) fn background() -> Result<PathBuf, Failure> {
+    Ok(state()?.join("up"))
+}
+
+/// Returns the file by which other programs find the server of the program that works in a place.
+pub(crate) fn connection(place: &Path) -> PathBuf {
+    place.join("server.json")
+}
+
 fn runs() -> Result<PathBuf, Failure> {
+    Ok(state()?.join("runs"))
+}
+
+fn state() -> Result<PathBuf, Failure> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
     let state = set("OH_STATE_DIR").map(PathBuf::from).or_else(|| {
         let state = set("XDG_STATE_HOME").map(PathBuf::from);
         let state = state.or_else(|| Some(Path::new(&set("HOME")?).join(".local/state")));
         Some(state?.join("oh"))
     });
-    let state = state.ok_or_else(|| {
+    state.ok_or_else(|| {
         Exit::Configuration.because("HOME is not set: set OH_STATE_DIR to a directory for the runs")
-    })?;
-    Ok(state.join("runs"))
+    })
 }
 
 /// Finds a run by its id, or by the beginning of its id.
@@ -270,7 +289,7 @@ fn all() -> Result<Vec<(PathBuf, Record)>, Failure> {
 }
 
 /// Returns whether a program works with the run.
-fn in_use(path: &Path) -> bool {
+pub(crate) fn in_use(path: &Path) -> bool {
     let lock = File::open(path.join("lock"));
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
@@ -304,25 +323,6 @@ pub(crate) fn list(options: &List) -> Outcome {
                 writeln!(out, "{id}  {status:<12}  {cost:>9}  {}", clean(&task))?;
             }
         }
-    }
-    Ok(Exit::Finished)
-}
-
-#[derive(Args)]
-pub(crate) struct Remove {
-    /// The ids of the runs, or their beginnings.
-    #[arg(required = true)]
-    ids: Vec<String>,
-}
-
-/// `oh rm`.
-pub(crate) fn remove(options: &Remove) -> Outcome {
-    for id in &options.ids {
-        let (path, _) = find(id)?;
-        // Fails if the run is in use.
-        let place = Place::open(path)?;
-        place.without_server()?;
-        fs::remove_dir_all(place.path()).map_err(|error| unusable(place.path(), &error))?;
     }
     Ok(Exit::Finished)
 }

@@ -10,9 +10,11 @@ use openhands::{ApprovalEvent, Conversation, RunOutcome, RunStatus, conversation
 use super::{
     input::{Answer, Input},
     output::Output,
+};
+use crate::{
+    exit::{Exit, Failure},
     signals::{Signal, Signals, stopped},
 };
-use crate::exit::{Exit, Failure};
 
 /// Time in which an interrupted run must end.
 const SETTLE: Duration = Duration::from_secs(10);

@@ -3,8 +3,6 @@
 mod attend;
 mod input;
 mod output;
-mod server;
-mod signals;
 
 use std::{
     fs::{self, File},
@@ -23,12 +21,13 @@ use tokio::task::JoinHandle;
 use crate::{
     exit::{Exit, Failure, Outcome},
     records::{self, Place, RUNNING, Record},
+    server::Server,
+    signals::{Signals, stopped},
+    target,
 };
 use attend::{Attention, End};
 use input::Input;
 use output::Output;
-use server::Server;
-use signals::{Signals, stopped};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -43,9 +42,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     dir: Option<PathBuf>,
     /// Use the server at this URL, with the session key in OH_SESSION_API_KEYS_0 or
-    /// SESSION_API_KEY, and a directory of that server. By default, a private server is started.
+    /// SESSION_API_KEY, and a directory of that server. Default: the background server (`oh up`);
+    /// without one, a private server is started.
     #[arg(long, value_name = "URL", conflicts_with = "resume", requires = "dir")]
     server: Option<String>,
+    /// Start a private server even if the background server is running.
+    #[arg(long, conflicts_with_all = ["resume", "server"])]
+    private: bool,
     /// The model. Default: LLM_MODEL. The key is read from LLM_API_KEY; other LLM_ variables count
     /// as well.
     #[arg(long, conflicts_with = "resume")]
@@ -228,7 +231,7 @@ async fn work(
     let begun = Instant::now();
     let mut input = Input::new(options.json);
     let ready = async {
-        let server = Server::get(record.server.as_deref(), &place, output).await?;
+        let server = server(options, &place, &mut record, output).await?;
         let workspace = server.workspace(&record.directory);
         let conversation = match llm {
             Some(llm) => start(options, llm, &workspace, record.conversation).await?,
@@ -330,6 +333,29 @@ async fn work(
     }
     written?;
     Ok(exit)
+}
+
+/// Returns the server of the run: the given one, that of the earlier run, the background server, or
+/// an own one.
+async fn server(
+    options: &Options,
+    place: &Place,
+    record: &mut Record,
+    output: &Output,
+) -> Result<Server, Failure> {
+    if record.server.is_some() || record.background {
+        return target::server_of(place.path(), record).await;
+    }
+    let new = options.resume.is_none() && !options.private;
+    if let Some(server) = match new {
+        true => Server::background().await?,
+        false => None,
+    } {
+        record.background = true;
+        return Ok(server);
+    }
+    let output = output.clone();
+    Server::own(place.clone(), move |step| output.note(step)).await
 }
 
 async fn start(

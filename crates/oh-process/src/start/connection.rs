@@ -94,7 +94,10 @@ mod tests {
         let path = home.path().join("server.json");
         for key in ["canary-1", "canary-2"] {
             write(&path, "http://127.0.0.1:1", &key.into()).unwrap();
-            assert_eq!(read(&path).unwrap().base_url().as_str(), "http://127.0.0.1:1/");
+            assert_eq!(
+                read(&path).unwrap().base_url().as_str(),
+                "http://127.0.0.1:1/"
+            );
             assert!(fs::read_to_string(&path).unwrap().contains(key));
         }
         #[cfg(unix)]
@@ -121,7 +124,10 @@ mod tests {
             fs::write(&path, content).unwrap();
             let error = read(&path).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{content}");
-            assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+            assert!(
+                !format!("{error} {error:?}").contains("canary"),
+                "{error:?}"
+            );
         }
     }
 }

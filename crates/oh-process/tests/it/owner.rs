@@ -8,7 +8,9 @@ use std::{
 };
 
 use super::common::{StandIn, again, eventually, processes};
-use oh_process::{AttachedServer, Environment, LocalServer, LocalServerBuilder, RestartPolicy, Status};
+use oh_process::{
+    AttachedServer, Environment, LocalServer, LocalServerBuilder, RestartPolicy, Status,
+};
 
 const ROLE: &str = "OH_TEST_OWNER";
 /// In the owner's directory, which is not that of its keeper.

@@ -1,0 +1,189 @@
+//! The server that a command uses.
+
+use std::{path::Path, time::Duration};
+
+use clap::Args;
+use openhands::{
+    Client, LocalServer, Workspace,
+    process::{AttachedServer, Progress},
+};
+
+use crate::{
+    exit::{Exit, Failure},
+    records::{self, Place},
+};
+
+/// Time in which an own server must end.
+const GRACE: Duration = Duration::from_secs(10);
+/// Time between two looks at a server that another program starts.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Time in which a server that another program has started must respond.
+const PRESENT: Duration = Duration::from_secs(10);
+
+/// Where the server is.
+#[derive(Args)]
+pub(crate) struct At {
+    /// Use the server at this URL, with the session key in OH_SESSION_API_KEYS_0 or
+    /// SESSION_API_KEY.
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+}
+
+/// A server with which a command works.
+pub(crate) enum Server {
+    /// A server that ends with this program.
+    Own {
+        server: LocalServer,
+        /// Kept so that no other program uses the same state.
+        _place: Option<Place>,
+    },
+    /// A server that another program runs.
+    Given {
+        client: Client,
+        version: String,
+        /// Whether the server was started by `oh`, so it works with the files of this machine.
+        local: bool,
+    },
+}
+
+impl Server {
+    /// Returns the given server, or the background server, or a private one without stored state.
+    pub(crate) async fn any(at: &At) -> Result<Self, Failure> {
+        match &at.server {
+            Some(url) => Self::at(url).await,
+            None => match Self::background().await? {
+                Some(server) => Ok(server),
+                None => Self::temporary(note).await,
+            },
+        }
+    }
+
+    /// Connects to the server at the URL.
+    pub(crate) async fn at(url: &str) -> Result<Self, Failure> {
+        let client = Client::builder(url).session_api_key_from_env().build()?;
+        client.check().await?;
+        let version = client.server_info().await?.version.to_string();
+        Ok(Self::Given {
+            client,
+            version,
+            local: false,
+        })
+    }
+
+    /// Connects to the background server, if one is running.
+    pub(crate) async fn background() -> Result<Option<Self>, Failure> {
+        Self::of_another_program(&records::background()?).await
+    }
+
+    /// Connects to the server of the program that works in this place. Waits if that program is
+    /// starting its server. `None` if no program works there.
+    pub(crate) async fn of_another_program(place: &Path) -> Result<Option<Self>, Failure> {
+        let file = records::connection(place);
+        while records::in_use(place) {
+            if file.exists() {
+                match AttachedServer::from_file(&file) {
+                    Ok(attach) => {
+                        let server = attach.ready_within(PRESENT).await?;
+                        return Ok(Some(Self::Given {
+                            client: server.client().clone(),
+                            version: server.info().version.to_string(),
+                            local: true,
+                        }));
+                    }
+                    // Removed in this moment.
+                    Err(_) if !file.exists() => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(None)
+    }
+
+    /// Starts a server whose state is in this place, where other programs find it.
+    pub(crate) async fn own(
+        place: Place,
+        report: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Self, Failure> {
+        let server = LocalServer::builder()
+            .state_dir(place.server())
+            .connection_file(records::connection(place.path()))
+            .on_progress(move |step: Progress| report(&step.to_string()))
+            .start()
+            .await?;
+        Ok(Self::Own {
+            server,
+            _place: Some(place),
+        })
+    }
+
+    /// Starts a server without stored state.
+    pub(crate) async fn temporary(
+        report: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Self, Failure> {
+        let server = LocalServer::builder()
+            .on_progress(move |step: Progress| report(&step.to_string()))
+            .start()
+            .await?;
+        Ok(Self::Own {
+            server,
+            _place: None,
+        })
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        match self {
+            Self::Own { server, .. } => server.client(),
+            Self::Given { client, .. } => client,
+        }
+    }
+
+    pub(crate) fn version(&self) -> String {
+        match self {
+            Self::Own { server, .. } => server.info().version.to_string(),
+            Self::Given { version, .. } => version.clone(),
+        }
+    }
+
+    pub(crate) fn workspace(&self, directory: &str) -> Workspace {
+        Workspace::new(self.client(), directory)
+    }
+
+    /// Returns whether the server works with the files of this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::Own { .. } => true,
+            Self::Given { local, .. } => *local,
+        }
+    }
+
+    /// Returns whether the server ends with this program.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self, Self::Own { .. })
+    }
+
+    /// Ends an own server: at once, or in order.
+    pub(crate) async fn end(self, at_once: bool) -> Result<(), Failure> {
+        let Self::Own { server, _place } = self else {
+            return Ok(());
+        };
+        if at_once {
+            drop(server);
+            return Ok(());
+        }
+        let report = server.shutdown(GRACE).await?;
+        match report.success() {
+            true => Ok(()),
+            false => {
+                Err(Exit::Internal.because(format!("the server did not end in order: {report}")))
+            }
+        }
+    }
+}
+
+/// Writes a line to stderr: progress, and what a person must know.
+pub(crate) fn note(text: &str) {
+    use std::io::Write as _;
+
+    let _ = writeln!(std::io::stderr(), "oh: {text}");
+}

@@ -1,0 +1,95 @@
+//! The conversation that a command works with.
+
+use std::path::Path;
+
+use openhands::{Conversation, ConversationId, conversation::Conversations};
+
+use crate::{
+    exit::{Exit, Failure},
+    records::{self, Place, Record},
+    server::{At, Server, note},
+};
+
+/// A conversation, and the server that has it.
+pub(crate) struct Target {
+    pub(crate) server: Server,
+    pub(crate) id: ConversationId,
+    /// The record of the run, if it was started on this machine.
+    pub(crate) record: Option<Record>,
+}
+
+impl Target {
+    /// Finds a conversation by its id, or by the beginning of its id. Connects to the program that
+    /// runs it, to the background server or to the given URL; otherwise starts the run's own server
+    /// again. On a given server, any conversation is found.
+    pub(crate) async fn find(id: &str, at: &At) -> Result<Self, Failure> {
+        match (records::find(id), &at.server) {
+            (Ok((path, record)), None) => {
+                let server = server_of(&path, &record).await?;
+                let (id, record) = (record.conversation, Some(record));
+                Ok(Self { server, id, record })
+            }
+            (Ok((_, record)), Some(url)) => {
+                let server = Server::at(url).await?;
+                let (id, record) = (record.conversation, Some(record));
+                Ok(Self { server, id, record })
+            }
+            (Err(unknown), _) => {
+                let server = match &at.server {
+                    Some(url) => Some(Server::at(url).await?),
+                    None => Server::background().await?,
+                };
+                let Some(server) = server else {
+                    return Err(unknown);
+                };
+                let id = on(&server, id).await?.ok_or(unknown)?;
+                let record = None;
+                Ok(Self { server, id, record })
+            }
+        }
+    }
+
+    /// Attaches to the conversation, with its whole history.
+    pub(crate) async fn attach(&self) -> Result<Conversation, Failure> {
+        Ok(Conversation::attach(self.server.client(), self.id).await?)
+    }
+
+    /// Ends an own server.
+    pub(crate) async fn end(self) -> Result<(), Failure> {
+        self.server.end(false).await
+    }
+}
+
+/// Returns the server that has the conversation of this run.
+pub(crate) async fn server_of(path: &Path, record: &Record) -> Result<Server, Failure> {
+    if let Some(url) = &record.server {
+        return Server::at(url).await;
+    }
+    let place = match record.background {
+        true => records::background()?,
+        false => path.to_owned(),
+    };
+    match Server::of_another_program(&place).await? {
+        Some(server) => Ok(server),
+        None => Server::own(Place::open(place)?, note).await,
+    }
+}
+
+/// Finds a conversation of the server by its id, or by the beginning of its id.
+async fn on(server: &Server, id: &str) -> Result<Option<ConversationId>, Failure> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    let mut list = Conversations::of(server.client()).list();
+    let mut found = None;
+    while let Some(info) = list.next().await {
+        let candidate = info?.id();
+        if candidate.to_string().starts_with(&id.to_lowercase())
+            && found.replace(candidate).is_some()
+        {
+            let message = format!("several conversations begin with `{id}`: write more of the id");
+            return Err(Exit::Usage.because(message));
+        }
+    }
+    Ok(found)
+}

@@ -31,7 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("oh-admin", &["oh-protocol", "oh-transport"]),
     ("oh-control", &["oh-protocol", "oh-transport"]),
     ("oh-hooks", &["oh-protocol"]),
-    ("oh-view", &["oh-protocol"]),
+    ("oh-view", &["oh-protocol", "oh-conversation"]),
     ("oh-testkit", &["oh-protocol", "oh-transport"]),
     (
         "openhands",

@@ -3,6 +3,7 @@
 //! | Task | API |
 //! |-|-|
 //! | Print to a terminal, or to any output | [`Terminal`] |
+//! | Also show what is under way: text as the model writes it, running actions, totals | [`Live`] |
 //! | Write a page for a browser, which needs no network | [`Html`] |
 //! | Write Markdown | [`Markdown`] |
 //! | Write the events themselves, for programs | [`Jsonl`] |
@@ -25,6 +26,7 @@ mod diff;
 mod highlight;
 mod html;
 mod jsonl;
+mod live;
 mod markdown;
 mod model;
 mod printer;
@@ -33,10 +35,12 @@ mod terminal;
 mod theme;
 mod totals;
 mod view;
+mod window;
 mod wrap;
 
 pub use html::Html;
 pub use jsonl::Jsonl;
+pub use live::Live;
 pub use markdown::Markdown;
 pub use model::{Block, Exit, Part, Progress, Task, Tone};
 pub use printer::Printer;

@@ -127,6 +127,10 @@ impl View {
         blocks
     }
 
+    pub(crate) fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
     pub(crate) fn highlights(&self) -> &[String] {
         &self.highlights
     }

@@ -4,13 +4,13 @@ mod lines;
 
 use std::{
     env,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
 };
 
 use oh_protocol::Event;
 
 use crate::{
-    Detail, Printer, Style, Theme, Totals, View, highlight,
+    Detail, Printer, Style, Theme, Totals, View, highlight, window,
     wrap::{self, Span},
 };
 
@@ -27,7 +27,8 @@ const NARROW: usize = 20;
 ///
 /// The output is append-only: printed lines are never changed, so scrolling and copying work. No
 /// line is wider than the [`width`](Self::width). Without [`color`](Self::color), the output
-/// contains no control characters except line feeds.
+/// contains no control characters except line feeds. [`Live`](crate::Live) adds an area below the
+/// printed lines that shows what is under way.
 ///
 /// ```
 /// use oh_protocol::Event;
@@ -47,6 +48,8 @@ pub struct Terminal<W> {
     view: View,
     theme: Theme,
     width: usize,
+    /// Whether the caller has chosen the width.
+    has_fixed_width: bool,
     color: bool,
     totals: Totals,
     printed_totals: Totals,
@@ -58,12 +61,13 @@ impl Terminal<io::Stdout> {
     ///
     /// If stdout is not a terminal, lines have 80 columns and no colours.
     pub fn stdout(view: View) -> Self {
-        let out = io::stdout();
-        let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-        let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let color = out.is_terminal() && !is_set("NO_COLOR") && !is_dumb;
-        let width = terminal_width().unwrap_or(WIDTH);
-        Self::new(out, view).color(color).width(width)
+        let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let color = window::stdout_has_controls() && !no_color;
+        let mut terminal = Self::new(io::stdout(), view).color(color);
+        if let Some((columns, _)) = window::stdout_size() {
+            terminal.fit(columns.into());
+        }
+        terminal
     }
 }
 
@@ -75,6 +79,7 @@ impl<W: Write> Terminal<W> {
             view,
             theme: Theme::new(),
             width: WIDTH,
+            has_fixed_width: false,
             color: false,
             totals: Totals::default(),
             printed_totals: Totals::default(),
@@ -85,6 +90,7 @@ impl<W: Write> Terminal<W> {
     #[must_use]
     pub fn width(mut self, columns: usize) -> Self {
         self.width = columns.max(MIN_WIDTH);
+        self.has_fixed_width = true;
         self
     }
 
@@ -108,6 +114,52 @@ impl<W: Write> Terminal<W> {
         self.out
     }
 
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Adapts the width to a terminal, unless the caller has chosen a width.
+    pub(crate) fn fit(&mut self, columns: usize) {
+        if !self.has_fixed_width {
+            self.width = columns.max(MIN_WIDTH);
+        }
+    }
+
+    /// Appends a text in the look of a style.
+    pub(crate) fn paint(&self, style: Style, text: &str, out: &mut String) {
+        match self.color {
+            true => self.theme.look(style).write(out, text),
+            false => out.push_str(text),
+        }
+    }
+
+    /// Appends the lines of an event.
+    pub(crate) fn event(&mut self, event: &Event, out: &mut String) {
+        let detail = self.view.shown_detail();
+        for block in self.view.blocks(event) {
+            for line in lines::of(&block, detail) {
+                let indent = if line.is_title { 0 } else { INDENT };
+                self.rows(&line.spans, indent, line.at, out);
+            }
+        }
+        if let Some(totals) = Totals::in_event(event) {
+            self.totals = totals;
+            if detail == Detail::Full {
+                self.totals_line(out);
+            }
+        }
+    }
+
+    /// Writes a text, and flushes the output.
+    pub(crate) fn write(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+
     /// Appends the rows of a line.
     fn rows(&self, spans: &[Span<Style>], indent: usize, at: wrap::Break, out: &mut String) {
         let spans = highlighted(spans, self.view.highlights());
@@ -117,10 +169,7 @@ impl<W: Write> Terminal<W> {
             if !is_blank {
                 out.extend(std::iter::repeat_n(' ', indent));
                 for (style, text) in row {
-                    match self.color {
-                        true => self.theme.look(style).write(out, &text),
-                        false => out.push_str(&text),
-                    }
+                    self.paint(style, &text, out);
                 }
             }
             out.push('\n');
@@ -128,7 +177,7 @@ impl<W: Write> Terminal<W> {
     }
 
     /// Appends the totals, unless the same totals were printed before.
-    fn totals_line(&mut self, out: &mut String) {
+    pub(crate) fn totals_line(&mut self, out: &mut String) {
         if self.totals != self.printed_totals && !self.totals.is_zero() {
             let line = [(Style::Quiet, self.totals.to_string())];
             self.rows(&line, INDENT, wrap::Break::Words, out);
@@ -145,31 +194,17 @@ impl<W: Write> Terminal<W> {
 impl<W: Write> Printer for Terminal<W> {
     fn print(&mut self, event: &Event) -> io::Result<()> {
         let mut out = String::new();
-        let detail = self.view.shown_detail();
-        for block in self.view.blocks(event) {
-            for line in lines::of(&block, detail) {
-                let indent = if line.is_title { 0 } else { INDENT };
-                self.rows(&line.spans, indent, line.at, &mut out);
-            }
+        self.event(event, &mut out);
+        match out.is_empty() {
+            true => Ok(()),
+            false => self.write(&out),
         }
-        if let Some(totals) = Totals::in_event(event) {
-            self.totals = totals;
-            if detail == Detail::Full {
-                self.totals_line(&mut out);
-            }
-        }
-        if out.is_empty() {
-            return Ok(());
-        }
-        self.out.write_all(out.as_bytes())?;
-        self.out.flush()
     }
 
     fn finish(&mut self) -> io::Result<()> {
         let mut out = String::new();
         self.totals_line(&mut out);
-        self.out.write_all(out.as_bytes())?;
-        self.out.flush()
+        self.write(&out)
     }
 }
 
@@ -183,17 +218,4 @@ fn highlighted(spans: &[Span<Style>], patterns: &[String]) -> Vec<Span<Style>> {
         })
     });
     split.collect()
-}
-
-/// Returns the width of the terminal of stdout.
-#[cfg(unix)]
-fn terminal_width() -> Option<usize> {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    (size.ws_col > 0).then(|| size.ws_col.into())
-}
-
-/// Returns `None`: the width is unknown on this platform.
-#[cfg(not(unix))]
-fn terminal_width() -> Option<usize> {
-    None
 }

@@ -8,5 +8,7 @@
 
 mod events;
 mod hostile;
+mod live;
 mod options;
+mod screen;
 mod snapshots;

@@ -23,7 +23,10 @@ use clap::Args;
 use openhands::ConversationId;
 use serde::{Deserialize, Serialize};
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::{
+    exit::{Exit, Failure, Outcome},
+    near::{Candidate, near},
+};
 
 /// The version of the schema of `run.json`.
 const SCHEMA: u32 = 1;
@@ -249,18 +252,36 @@ pub(crate) fn find(id: &str) -> Result<(PathBuf, Record), Failure> {
             Err(Exit::Usage.because(message))
         }
         (None, _) => {
-            let known: Vec<_> = all.iter().take(3).map(|(_, record)| record).collect();
-            let known: Vec<_> = known
-                .iter()
-                .map(|run| run.conversation.to_string())
-                .collect();
-            let hint = match known.as_slice() {
+            let candidates = all.iter().map(|(path, run)| Candidate {
+                id: run.conversation,
+                task: &run.task,
+                events: path.join(EVENTS),
+            });
+            let candidates: Vec<_> = candidates.collect();
+            let (which, places) = match near(id, &candidates) {
+                near if near.is_empty() => ("the newest are", (0..all.len().min(3)).collect()),
+                near => ("near are", near),
+            };
+            let named = places.into_iter().filter_map(|place| all.get(place));
+            let named: Vec<_> = named.map(|(_, run)| named_run(run)).collect();
+            let hint = match named.as_slice() {
                 [] => "there is none on this machine".to_owned(),
-                known => format!("the newest are {}", known.join(", ")),
+                named => format!("{which} {}", named.join(", ")),
             };
             Err(Exit::Usage.because(format!("no run has the id `{id}`: {hint}")))
         }
     }
+}
+
+/// Returns the id of a run with the beginning of its task.
+fn named_run(record: &Record) -> String {
+    format!("{} ({})", record.conversation, short(&record.task, 30))
+}
+
+/// Returns the beginning of the first line.
+fn short(text: &str, characters: usize) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    clean(&line.chars().take(characters).collect::<String>())
 }
 
 /// Returns all runs, the newest first. Leaves out what is no run.
@@ -311,16 +332,9 @@ pub(crate) fn list(options: &List) -> Outcome {
                 let cost = record
                     .cost
                     .map_or("-".to_owned(), |cost| format!("${cost:.4}"));
-                let task: String = record
-                    .task
-                    .lines()
-                    .next()
-                    .unwrap_or_default()
-                    .chars()
-                    .take(50)
-                    .collect();
+                let task = short(&record.task, 50);
                 let (id, status) = (record.conversation, &record.status);
-                writeln!(out, "{id}  {status:<12}  {cost:>9}  {}", clean(&task))?;
+                writeln!(out, "{id}  {status:<12}  {cost:>9}  {task}")?;
             }
         }
     }

@@ -7,17 +7,20 @@ use std::{
 
 use openhands::{ApprovalEvent, Conversation, RunOutcome, RunStatus, conversation::PendingAction};
 
-use super::{
-    input::{Answer, Input},
-    output::Output,
-};
+use super::output::Output;
 use crate::{
     exit::{Exit, Failure},
     signals::{Signal, Signals, stopped},
+    talk::{
+        answer::{answer, ids},
+        input::Input,
+    },
 };
 
 /// Time in which an interrupted run must end.
 const SETTLE: Duration = Duration::from_secs(10);
+/// The question to a person, after the actions.
+const QUESTION: &str = "Approve? y, or n, or the reason for a rejection: ";
 
 pub(super) struct Attention<'a> {
     pub(super) conversation: &'a Conversation,
@@ -131,22 +134,24 @@ impl Attention<'_> {
     /// Asks for an answer to the waiting actions.
     async fn asked(&self, input: &mut Input, signals: &mut Signals) -> Result<Asked, Failure> {
         let mut changes = self.conversation.approvals().events();
-        let (mut open, mut ids): (Vec<PendingAction>, Vec<String>) = Default::default();
+        let (mut open, mut named): (Vec<PendingAction>, Vec<String>) = Default::default();
         loop {
             let change = tokio::select! {
                 biased;
                 // Nothing runs that would have to be paused.
                 signal = signals.next() => return Ok(Asked::Stopped(signal)),
                 change = changes.next() => change,
-                answer = input.next(&ids), if !ids.is_empty() => match answer {
+                line = input.next(&named), if !named.is_empty() => match line {
                     None => return Ok(Asked::Nobody),
                     Some(Err(message)) => {
                         self.output.input_rejected(&message);
                         continue;
                     }
-                    Some(Ok(answer)) => {
-                        self.answer(&open, answer).await?;
-                        self.output.approval_closed(&ids);
+                    Some(Ok(given)) => {
+                        if let Some(faster) = answer(self.conversation, &open, given).await? {
+                            self.output.input_rejected(&faster);
+                        }
+                        self.output.approval_closed(&named);
                         return Ok(Asked::Answered);
                     }
                 },
@@ -157,43 +162,18 @@ impl Attention<'_> {
                 }
                 Some(ApprovalEvent::Requested(actions)) => {
                     input.forget();
-                    self.output.approval_requested(&actions);
-                    ids = actions
-                        .iter()
-                        .map(|action| action.id().to_owned())
-                        .collect();
+                    self.output.approval_requested(&actions, QUESTION);
+                    named = ids(&actions);
                     open = actions;
                 }
                 // Answered by another program.
                 Some(ApprovalEvent::Withdrawn(_)) => {
-                    self.output.approval_closed(&ids);
+                    self.output.approval_closed(&named);
                     return Ok(Asked::Answered);
                 }
                 Some(_) => {}
                 None => return Ok(Asked::Nobody),
             }
-        }
-    }
-
-    /// Answers exactly these actions.
-    async fn answer(&self, actions: &[PendingAction], answer: Answer) -> Result<(), Failure> {
-        let approvals = self.conversation.approvals();
-        let answered = match answer.approve {
-            true => approvals.approve(actions).await,
-            false => {
-                let reason = answer
-                    .reason
-                    .unwrap_or_else(|| "The user rejected this.".to_owned());
-                approvals.reject(actions, reason).await
-            }
-        };
-        match answered {
-            // Another program was faster. Its answer counts.
-            Err(error) if error.kind() == openhands::conversation::ErrorKind::Conflict => {
-                self.output.input_rejected(&error.to_string());
-                Ok(())
-            }
-            answered => Ok(answered?),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! `oh run`.
 
 mod attend;
-mod input;
-mod output;
+pub(crate) mod output;
 
 use std::{
     fs::{self, File},
@@ -23,10 +22,10 @@ use crate::{
     records::{self, Place, RUNNING, Record},
     server::Server,
     signals::{Signals, stopped},
+    talk::input::Input,
     target,
 };
 use attend::{Attention, End};
-use input::Input;
 use output::Output;
 
 #[derive(Args)]
@@ -253,7 +252,7 @@ async fn work(
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
     place.record(&record)?;
-    output.started(&record, &place.path().to_string_lossy());
+    output.started(&record, Some(&place.path().to_string_lossy()));
 
     let events = BufWriter::new(place.events()?);
     let recorded = record_events(&conversation, events, output.clone());

@@ -33,7 +33,7 @@ enum Line<'a> {
         conversation: ConversationId,
         directory: &'a str,
         server_version: &'a str,
-        record: &'a str,
+        record: Option<&'a str>,
     },
     /// An event of the conversation, with its place in the log.
     Event { seq: u64, event: &'a RawValue },
@@ -43,6 +43,12 @@ enum Line<'a> {
     ApprovalClosed { actions: &'a [String] },
     /// An input line was not understood, or came too late. It had no effect.
     InputRejected { message: &'a str },
+    /// The agent does nothing more until somebody sends a message or lets it go on.
+    RunEnded {
+        status: &'a str,
+        exit_code: u8,
+        error: Option<&'a str>,
+    },
     /// The last line.
     Ended {
         record: &'a Record,
@@ -62,7 +68,7 @@ struct Asked<'a> {
 
 /// The output. Clones write to the same place.
 #[derive(Clone)]
-pub(super) struct Output {
+pub(crate) struct Output {
     json: bool,
     out: Arc<Mutex<Out>>,
 }
@@ -74,7 +80,7 @@ struct Out {
 }
 
 impl Output {
-    pub(super) fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool) -> Self {
         let terminal = Terminal::stdout(view());
         let out = Out {
             closed: false,
@@ -85,11 +91,11 @@ impl Output {
     }
 
     /// Writes a line to stderr: progress, and what a person must know.
-    pub(super) fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         let _ = writeln!(io::stderr(), "oh: {text}");
     }
 
-    pub(super) fn started(&self, record: &Record, place: &str) {
+    pub(crate) fn started(&self, record: &Record, place: Option<&str>) {
         match self.json {
             true => self.line(&Line::Started {
                 schema: SCHEMA,
@@ -102,7 +108,7 @@ impl Output {
         }
     }
 
-    pub(super) fn event(&self, seq: u64, event: &Event) {
+    pub(crate) fn event(&self, seq: u64, event: &Event) {
         if !self.json {
             return self.write(|out| out.terminal.print(event));
         }
@@ -112,7 +118,7 @@ impl Output {
         }
     }
 
-    pub(super) fn approval_requested(&self, actions: &[PendingAction]) {
+    pub(crate) fn approval_requested(&self, actions: &[PendingAction], question: &str) {
         if self.json {
             let actions = actions.iter().filter_map(|action| {
                 Some(Asked {
@@ -130,27 +136,24 @@ impl Output {
         for action in actions {
             let _ = writeln!(io::stderr(), "{}", whole(action.event()));
         }
-        let _ = write!(
-            io::stderr(),
-            "Approve? y, or n, or the reason for a rejection: "
-        );
+        let _ = write!(io::stderr(), "{question}");
         let _ = io::stderr().flush();
     }
 
-    pub(super) fn approval_closed(&self, actions: &[String]) {
+    pub(crate) fn approval_closed(&self, actions: &[String]) {
         if self.json {
             self.line(&Line::ApprovalClosed { actions });
         }
     }
 
-    pub(super) fn input_rejected(&self, message: &str) {
+    pub(crate) fn input_rejected(&self, message: &str) {
         match self.json {
             true => self.line(&Line::InputRejected { message }),
             false => self.note(message),
         }
     }
 
-    pub(super) fn ended(&self, record: &Record, answer: Option<&str>) {
+    pub(crate) fn ended(&self, record: &Record, answer: Option<&str>) {
         if self.json {
             return self.line(&Line::Ended { record, answer });
         }
@@ -166,6 +169,27 @@ impl Output {
         self.note(&format!(
             "{status}{reason} ({events} events, {cost}, {seconds:.1} s)"
         ));
+    }
+
+    /// Shows that a run has ended, while this program goes on.
+    pub(crate) fn run_ended(&self, status: &str, exit_code: u8, error: Option<&str>) {
+        if self.json {
+            return self.line(&Line::RunEnded {
+                status,
+                exit_code,
+                error,
+            });
+        }
+        let reason = error.map_or(String::new(), |error| format!(": {}", clean(error)));
+        self.note(&format!("{status}{reason}"));
+    }
+
+    /// Returns whether nobody reads stdout any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.out
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .closed
     }
 
     fn line(&self, line: &Line<'_>) {

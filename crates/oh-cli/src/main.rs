@@ -1,5 +1,6 @@
 //! The `oh` command: runs agents, and diagnoses, provisions and runs a local agent server.
 
+mod attach;
 mod doctor;
 mod exit;
 mod near;
@@ -13,3 +14,73 @@ mod server;
 mod show;
 mod signals;
 mod talk;
+#[allow(dead_code, reason = "commands that are being written use the rest")]
+mod target;
+mod up;
+
+use std::{io::Write as _, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use exit::Exit;
+
+/// Runs coding agents on an OpenHands agent server.
+#[derive(Parser)]
+#[command(name = "oh", version, after_help = exit::HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Give an agent a task, and show its work until it has finished.
+    Run(Box<run::Options>),
+    /// Show a run from now on, and talk to its agent.
+    Attach(attach::Options),
+    /// List the runs on this machine, the newest first.
+    Ls(records::List),
+    /// Show the events of a run, or its record.
+    Show(show::Show),
+    /// Write a whole run to stdout: as a page for a browser, as Markdown, or as JSON lines.
+    Export(show::Export),
+    /// Remove a run: its record, its events and its conversation. The agent's files stay.
+    Rm(rm::Remove),
+    /// Start a server in the background, so that runs start at once. It ends when it is idle.
+    Up(up::Up),
+    /// End the background server. Its conversations are kept.
+    Down,
+    /// Show whether the background server is running, and what it does.
+    Status(up::Status),
+    /// List the Pythons and environments found; fail with advice if none can be used.
+    Doctor,
+    /// Create the server's environment, or check the existing one.
+    Provision(provision::Options),
+    /// Run a private server until Ctrl-C; prints its URL and session key to stdout.
+    Serve,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Run(options) => run::run(*options).await,
+        Verb::Attach(options) => attach::attach(options).await,
+        Verb::Ls(options) => records::list(&options),
+        Verb::Show(options) => show::show(&options),
+        Verb::Export(options) => show::export(&options),
+        Verb::Rm(options) => rm::remove(&options).await,
+        Verb::Up(options) => up::up(&options).await,
+        Verb::Down => up::down().await,
+        Verb::Status(options) => up::status(&options).await,
+        Verb::Doctor => doctor::doctor().await,
+        Verb::Provision(options) => provision::provision(options).await,
+        Verb::Serve => serve::serve().await,
+    };
+    let exit = outcome.unwrap_or_else(|failure| {
+        if failure.exit != Exit::ClosedOutput {
+            let _ = writeln!(std::io::stderr(), "oh: {}", failure.message);
+        }
+        failure.exit
+    });
+    ExitCode::from(exit.code())
+}

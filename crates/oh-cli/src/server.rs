@@ -35,7 +35,7 @@ pub(crate) enum Server {
     Own {
         server: LocalServer,
         /// Kept so that no other program uses the same state.
-        _place: Option<Place>,
+        place: Option<Place>,
     },
     /// A server that another program runs.
     Given {
@@ -113,7 +113,7 @@ impl Server {
             .await?;
         Ok(Self::Own {
             server,
-            _place: Some(place),
+            place: Some(place),
         })
     }
 
@@ -127,7 +127,7 @@ impl Server {
             .await?;
         Ok(Self::Own {
             server,
-            _place: None,
+            place: None,
         })
     }
 
@@ -162,9 +162,21 @@ impl Server {
         matches!(self, Self::Own { .. })
     }
 
+    /// Returns the place of an own server's state.
+    pub(crate) fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Own { place, .. } => place.as_ref(),
+            Self::Given { .. } => None,
+        }
+    }
+
     /// Ends an own server: at once, or in order.
     pub(crate) async fn end(self, at_once: bool) -> Result<(), Failure> {
-        let Self::Own { server, _place } = self else {
+        let Self::Own {
+            server,
+            place: _place,
+        } = self
+        else {
             return Ok(());
         };
         if at_once {

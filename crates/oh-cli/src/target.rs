@@ -1,6 +1,6 @@
 //! The conversation that a command works with.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use openhands::{Conversation, ConversationId, conversation::Conversations};
 
@@ -16,6 +16,8 @@ pub(crate) struct Target {
     pub(crate) id: ConversationId,
     /// The record of the run, if it was started on this machine.
     pub(crate) record: Option<Record>,
+    /// The directory of the record.
+    pub(crate) path: Option<PathBuf>,
 }
 
 impl Target {
@@ -26,13 +28,11 @@ impl Target {
         match (records::find(id), &at.server) {
             (Ok((path, record)), None) => {
                 let server = server_of(&path, &record).await?;
-                let (id, record) = (record.conversation, Some(record));
-                Ok(Self { server, id, record })
+                Ok(Self::recorded(server, path, record))
             }
-            (Ok((_, record)), Some(url)) => {
+            (Ok((path, record)), Some(url)) => {
                 let server = Server::at(url).await?;
-                let (id, record) = (record.conversation, Some(record));
-                Ok(Self { server, id, record })
+                Ok(Self::recorded(server, path, record))
             }
             (Err(unknown), _) => {
                 let server = match &at.server {
@@ -43,9 +43,23 @@ impl Target {
                     return Err(unknown);
                 };
                 let id = on(&server, id).await?.ok_or(unknown)?;
-                let record = None;
-                Ok(Self { server, id, record })
+                let (record, path) = (None, None);
+                Ok(Self {
+                    server,
+                    id,
+                    record,
+                    path,
+                })
             }
+        }
+    }
+
+    fn recorded(server: Server, path: PathBuf, record: Record) -> Self {
+        Self {
+            server,
+            id: record.conversation,
+            record: Some(record),
+            path: Some(path),
         }
     }
 

@@ -2,4 +2,5 @@
 //! answers in them.
 
 pub(crate) mod answer;
+pub(crate) mod command;
 pub(crate) mod input;

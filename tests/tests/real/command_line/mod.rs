@@ -1,5 +1,6 @@
 //! The command `oh`, as a process, on a real server.
 
+mod attach;
 mod runs;
 mod stops;
 

@@ -1,6 +1,7 @@
 //! The `oh` command: runs agents, and diagnoses, provisions and runs a local agent server.
 
 mod attach;
+mod completions;
 mod doctor;
 mod exit;
 mod near;
@@ -20,7 +21,7 @@ mod up;
 
 use std::{io::Write as _, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use exit::Exit;
 
@@ -58,6 +59,10 @@ enum Verb {
     Provision(provision::Options),
     /// Run a private server until Ctrl-C; prints its URL and session key to stdout.
     Serve,
+    /// Print a completion script for a shell.
+    Completions(completions::Completions),
+    /// Print the manual page, or write a page for each command into a directory.
+    Man(completions::Pages),
 }
 
 #[tokio::main]
@@ -75,6 +80,8 @@ async fn main() -> ExitCode {
         Verb::Doctor => doctor::doctor().await,
         Verb::Provision(options) => provision::provision(options).await,
         Verb::Serve => serve::serve().await,
+        Verb::Completions(options) => completions::completions(&options, Arguments::command()),
+        Verb::Man(options) => completions::man(&options, Arguments::command()),
     };
     let exit = outcome.unwrap_or_else(|failure| {
         if failure.exit != Exit::ClosedOutput {

@@ -3,6 +3,7 @@
 //! | Task | API |
 //! |-|-|
 //! | Print to a terminal, or to any output | [`Terminal`] |
+//! | Show a conversation as it goes on (feature `conversation`) | `follow` |
 //! | Also show what is under way: text as the model writes it, running actions, totals | [`Live`] |
 //! | Write a page for a browser, which needs no network | [`Html`] |
 //! | Write Markdown | [`Markdown`] |
@@ -23,6 +24,8 @@
 
 mod clean;
 mod diff;
+#[cfg(feature = "conversation")]
+mod follow;
 mod highlight;
 mod html;
 mod jsonl;
@@ -38,6 +41,8 @@ mod view;
 mod window;
 mod wrap;
 
+#[cfg(feature = "conversation")]
+pub use follow::{Follow, follow};
 pub use html::Html;
 pub use jsonl::Jsonl;
 pub use live::Live;

@@ -48,7 +48,7 @@
 //! | Find a conversation again after a restart | [`Conversation::attach`](conversation::Conversation::attach) |
 //! | Follow events | [`Conversation::subscribe`](conversation::Conversation::subscribe), [`concepts::mirror`] |
 //! | Serve events to others, and resume by number | [`EventStream::numbered`](conversation::EventStream::numbered), [`Cursor`] |
-//! | Show a conversation to a person | `view::Terminal`, `view::Html` (feature `view`) |
+//! | Show a conversation to a person | `view::follow`, `view::Terminal`, `view::Html` (feature `view`) |
 //! | Show text while the model writes it | [`Conversation::tokens`](conversation::Conversation::tokens) |
 //! | Limit cost and time | [`conversation::Run`] |
 //! | Stop a run | [`Conversation::pause`](conversation::Conversation::pause), [`Conversation::interrupt`](conversation::Conversation::interrupt) |

@@ -55,7 +55,7 @@ const MIN_WINDOW: (u16, u16) = (8, 4);
 /// ```
 pub struct Live<W: Write> {
     terminal: Terminal<W>,
-    size: Box<dyn Fn() -> Option<(u16, u16)> + Send>,
+    size: Box<dyn Fn() -> Option<(u16, u16)> + Send + Sync>,
     max_rows: usize,
     work: Work,
     area: Area,
@@ -83,7 +83,7 @@ impl<W: Write> Live<W> {
     /// the terminal, and is called before each output. If `size` returns `None`, nothing is drawn.
     pub fn new(
         terminal: Terminal<W>,
-        size: impl Fn() -> Option<(u16, u16)> + Send + 'static,
+        size: impl Fn() -> Option<(u16, u16)> + Send + Sync + 'static,
     ) -> Self {
         Self {
             terminal,

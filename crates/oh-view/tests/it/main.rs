@@ -7,6 +7,8 @@
 )]
 
 mod events;
+#[cfg(feature = "conversation")]
+mod follow;
 mod hostile;
 mod live;
 mod options;

@@ -36,7 +36,7 @@ impl Screen {
     }
 
     /// Returns the size, as a program reads it.
-    pub(crate) fn size(&self) -> impl Fn() -> Option<(u16, u16)> + Send + 'static {
+    pub(crate) fn size(&self) -> impl Fn() -> Option<(u16, u16)> + Send + Sync + 'static {
         let screen = self.clone();
         move || screen.emulated().size
     }

@@ -4,6 +4,7 @@ mod attach;
 mod completions;
 mod doctor;
 mod exit;
+mod hooks;
 mod near;
 mod provision;
 mod records;
@@ -59,6 +60,9 @@ enum Verb {
     Provision(provision::Options),
     /// Run a private server until Ctrl-C; prints its URL and session key to stdout.
     Serve,
+    /// Check a file of hooks, or run hooks without a server.
+    #[command(subcommand)]
+    Hooks(hooks::Hooks),
     /// Print a completion script for a shell.
     Completions(completions::Completions),
     /// Print the manual page, or write a page for each command into a directory.
@@ -80,6 +84,7 @@ async fn main() -> ExitCode {
         Verb::Doctor => doctor::doctor().await,
         Verb::Provision(options) => provision::provision(options).await,
         Verb::Serve => serve::serve().await,
+        Verb::Hooks(verb) => hooks::hooks(verb).await,
         Verb::Completions(options) => completions::completions(&options, Arguments::command()),
         Verb::Man(options) => completions::man(&options, Arguments::command()),
     };

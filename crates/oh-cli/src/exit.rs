@@ -40,6 +40,8 @@ pub(crate) enum Exit {
     Terminated,
     /// The reader of the output is gone, which is not a failure.
     ClosedOutput,
+    /// The exit code of a command on the server.
+    Command(u8),
 }
 
 impl Exit {
@@ -56,6 +58,7 @@ impl Exit {
             Self::Waiting => 9,
             Self::Interrupted => 130,
             Self::Terminated => 143,
+            Self::Command(code) => code,
         }
     }
 
@@ -119,7 +122,8 @@ impl From<openhands::Error> for Failure {
             | ErrorKind::IndexUnreachable
             | ErrorKind::UnknownVersion
             | ErrorKind::StateInUse
-            | ErrorKind::InvalidPath => Exit::Configuration,
+            | ErrorKind::InvalidPath
+            | ErrorKind::NotStarted => Exit::Configuration,
             ErrorKind::PendingConfirmation => Exit::Waiting,
             _ => Exit::Internal,
         };

@@ -2,7 +2,9 @@
 
 mod attach;
 mod completions;
+mod cp;
 mod doctor;
+mod exec;
 mod exit;
 mod hooks;
 mod near;
@@ -15,6 +17,7 @@ mod serve;
 mod server;
 mod show;
 mod signals;
+mod site;
 mod talk;
 #[allow(dead_code, reason = "commands that are being written use the rest")]
 mod target;
@@ -48,6 +51,10 @@ enum Verb {
     Export(show::Export),
     /// Remove a run: its record, its events and its conversation. The agent's files stay.
     Rm(rm::Remove),
+    /// Run a command on a server, show its output, and return its exit code.
+    Exec(exec::Options),
+    /// Copy a file to a server or from there.
+    Cp(cp::Options),
     /// Start a server in the background, so that runs start at once. It ends when it is idle.
     Up(up::Up),
     /// End the background server. Its conversations are kept.
@@ -78,6 +85,8 @@ async fn main() -> ExitCode {
         Verb::Show(options) => show::show(&options),
         Verb::Export(options) => show::export(&options),
         Verb::Rm(options) => rm::remove(&options).await,
+        Verb::Exec(options) => exec::exec(options).await,
+        Verb::Cp(options) => cp::cp(options).await,
         Verb::Up(options) => up::up(&options).await,
         Verb::Down => up::down().await,
         Verb::Status(options) => up::status(&options).await,

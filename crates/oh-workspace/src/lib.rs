@@ -54,8 +54,8 @@ mod shell;
 // In signatures of this crate.
 pub use automation::{CompletionCallback, automation_tags};
 pub use command::{
-    Command, CommandBytes, CommandEnd, CommandOutput, Execute, History, HistoryStream, Output,
-    OutputChunk,
+    Command, CommandBytes, CommandEnd, CommandOutput, Execute, History, HistoryStream, LiveChunk,
+    LiveOutput, Output, OutputChunk,
 };
 pub use completion::CompletionReport;
 pub use error::{Error, ErrorKind, Result};

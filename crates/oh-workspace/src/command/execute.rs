@@ -10,14 +10,11 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{
     end::{CommandBytes, CommandOutput},
     guard::{Failed, StopOnDrop},
+    live::{LiveOutput, STDERR, STDOUT},
     order::{Order, marked},
     running::{Command, Output},
 };
 use crate::{Error, Request, Result, Workspace, place::Place, shell};
-
-/// File names for exact output.
-const STDOUT: &str = "stdout";
-const STDERR: &str = "stderr";
 
 /// A command that has not started. Await it for its [`CommandOutput`], or [`start`](Self::start)
 /// it.
@@ -204,6 +201,51 @@ impl Execute {
         };
         match read.await {
             Ok(output) => place.remove().await.map(|()| output),
+            Err(error) => Err(place.removed_after(error).await),
+        }
+    }
+
+    /// Starts the command and returns the exact bytes of its output while they are written.
+    /// [`stream`](Self::stream) yields a piece only after a MiB of output, or at the end.
+    ///
+    /// Output is read every 50 ms to 500 ms, from two files in a private directory on the server.
+    /// The directory is removed at the end, and when the stream is dropped. As with
+    /// [`bytes`](Self::bytes), the later output of a background process is lost. The order between
+    /// stdout and stderr is approximate. Memory is limited to a few pieces, however slowly the
+    /// stream is read. Requires a POSIX shell on the server.
+    ///
+    /// ```no_run
+    /// # async fn build(workspace: &oh_workspace::Workspace) -> oh_workspace::Result<()> {
+    /// use oh_workspace::LiveChunk;
+    ///
+    /// let mut output = workspace.execute("make").live().await?;
+    /// while let Some(chunk) = output.next().await {
+    ///     match chunk? {
+    ///         LiveChunk::Stdout(bytes) | LiveChunk::Stderr(bytes) => println!("{bytes:?}"),
+    ///         LiveChunk::Ended(end) => println!("exit code {:?}", end.exit_code()),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`start`](Self::start). The stream yields the errors of
+    /// [`bytes`](Self::bytes).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future or the stream stops the command, unless it is
+    /// [`detached`](Self::detached), and removes the directory.
+    pub async fn live(mut self) -> Result<LiveOutput> {
+        // Validates before anything is sent.
+        self.order()?;
+        let workspace = self.workspace.in_scope(Scope::Server);
+        let place = Arc::new(Place::for_output(workspace.client()).await?);
+        self.output = Some(Arc::clone(&place));
+        match self.begin().await {
+            Ok((command, guard)) => Ok(LiveOutput::new(command, guard, workspace, place)),
             Err(error) => Err(place.removed_after(error).await),
         }
     }

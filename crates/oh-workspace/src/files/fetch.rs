@@ -22,6 +22,11 @@ const TRIES: u32 = 5;
 /// The size of the blocks in which the server reads a file, each at one moment.
 const SERVER_BLOCK: u64 = 64 * 1024;
 
+/// The largest part of a growing file that is read at once.
+const PIECE: u64 = 1024 * 1024;
+/// Maximum time without data while such a part is read.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// The source of a download.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
@@ -188,6 +193,35 @@ impl fmt::Debug for ByteStream {
 
 fn fresh() -> Backoff {
     Backoff::new(Duration::from_millis(100), Duration::from_secs(2))
+}
+
+/// Reads a part of a file that is appended to, from an offset on. Empty at the end of the file.
+pub(crate) async fn piece(client: &Client, path: &str, from: u64) -> Result<Bytes> {
+    let failed = |error: oh_transport::Error| refused("cannot read the output", path, error);
+    let source = Source::File(files::Download::new(path));
+    let part = Part::Range(from, Some(from.saturating_add(PIECE)));
+    let answer = match ask(client, &source, part, IDLE).await {
+        Err(error) if error.status() == Some(StatusCode::RANGE_NOT_SATISFIABLE) => {
+            return Ok(Bytes::new());
+        }
+        answer => answer.map_err(failed)?,
+    };
+    if answer.status() != StatusCode::PARTIAL_CONTENT {
+        // An empty file, or a gateway that ignores ranges.
+        let empty = answer.body().length() == Some(0);
+        return match empty {
+            true => Ok(Bytes::new()),
+            false => {
+                let context = "cannot read the output: the server or a gateway ignores ranges";
+                Err(Error::new(ErrorKind::Unsupported, context).at(path))
+            }
+        };
+    }
+    answer
+        .into_body()
+        .collect(PIECE as usize)
+        .await
+        .map_err(failed)
 }
 
 async fn ask(

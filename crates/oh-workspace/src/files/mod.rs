@@ -13,6 +13,7 @@ pub use archive::Archive;
 pub use browse::Subdirectories;
 pub use download::{Download, Downloaded};
 pub use fetch::ByteStream;
+pub(crate) use fetch::piece;
 pub use upload::Upload;
 
 use crate::{Error, ErrorKind};

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use oh_workspace::ErrorKind;
+use oh_workspace::{ErrorKind, LiveChunk, LiveOutput};
 use tokio::time::timeout;
 
 use crate::shell::{Plan, Shell};
@@ -143,4 +143,93 @@ async fn a_shrinking_file_is_reported_as_changed_and_an_empty_file_is_empty() {
     let download = workspace.download("gone").growing();
     let error = download.bytes().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+/// Returns the next piece, within the limit.
+async fn next(output: &mut LiveOutput) -> LiveChunk {
+    let next = timeout(Duration::from_secs(15), output.next());
+    next.await.unwrap().unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn output_arrives_while_the_command_runs() {
+    let server = Shell::new("dash");
+    let workspace = server.workspace();
+    let line = "printf '\\377one\\n'; read _ <go; echo two >&2; yes | head -c 2500000; exit 3";
+    let made = workspace.execute("mkfifo go").await.unwrap();
+    assert!(made.success(), "{made:?}");
+    let mut output = workspace.execute(line).live().await.unwrap();
+    // The command waits for the next one, which nobody has started yet.
+    let first = next(&mut output).await;
+    assert_eq!(first, LiveChunk::Stdout(b"\xffone\n"[..].into()));
+    workspace.execute("echo >go").await.unwrap();
+    let (mut stdout, mut stderr) = (0, Vec::new());
+    let end = loop {
+        match next(&mut output).await {
+            LiveChunk::Stdout(bytes) => {
+                assert!(bytes.iter().all(|byte| b"y\n".contains(byte)));
+                stdout += bytes.len();
+            }
+            LiveChunk::Stderr(bytes) => stderr.extend_from_slice(&bytes),
+            LiveChunk::Ended(end) => break end,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((stdout, &stderr[..]), (2_500_000, &b"two\n"[..]));
+    assert_eq!(end.exit_code(), Some(3));
+    assert!(output.next().await.is_none());
+    assert!(server.left().is_empty(), "{:?}", server.left());
+}
+
+#[tokio::test]
+async fn live_output_that_is_stopped_or_dropped_leaves_nothing() {
+    let server = Shell::new("dash");
+    let workspace = server.workspace();
+    let mut output = workspace
+        .execute("echo one; sleep 60")
+        .live()
+        .await
+        .unwrap();
+    assert_eq!(
+        next(&mut output).await,
+        LiveChunk::Stdout(b"one\n"[..].into())
+    );
+    output.stop().await.unwrap();
+    let LiveChunk::Ended(end) = next(&mut output).await else {
+        panic!("no end");
+    };
+    assert!(!end.success());
+    assert!(server.left().is_empty(), "{:?}", server.left());
+    let error = workspace.execute("true").cwd("gone").live().await;
+    let error = match error {
+        Ok(mut output) => timeout(Duration::from_secs(15), output.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(error.kind(), ErrorKind::NotStarted);
+    assert!(server.left().is_empty(), "{:?}", server.left());
+    let mut output = workspace
+        .execute("echo one; sleep 60")
+        .live()
+        .await
+        .unwrap();
+    next(&mut output).await;
+    let stop = output.id().to_owned();
+    let stopped = || {
+        server
+            .log()
+            .iter()
+            .any(|(path, _)| path.ends_with("/stop") && path.contains(&stop))
+    };
+    assert!(!stopped());
+    drop(output);
+    let ended = async {
+        while !server.left().is_empty() || !stopped() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(15), ended).await.unwrap();
 }

@@ -23,6 +23,7 @@ async fn every_operation_can_be_moved_into_a_task_and_sends_nothing_before() {
     spawns(workspace.execute("ls").start());
     spawns(workspace.execute("ls").stream());
     spawns(workspace.execute("ls").bytes());
+    spawns(workspace.execute("ls").live());
     spawns(mock.client().workspace("/w").execute("ls"));
     spawns(workspace.command("1"));
     spawns(workspace.clear_history());

@@ -168,7 +168,7 @@ impl Attention<'_> {
                 }
                 // Answered by another program.
                 Some(ApprovalEvent::Withdrawn(_)) => {
-                    self.output.approval_closed(&named);
+                    self.output.approval_withdrawn(&named);
                     return Ok(Asked::Answered);
                 }
                 Some(_) => {}

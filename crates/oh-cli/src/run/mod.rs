@@ -105,7 +105,7 @@ pub(crate) async fn run(options: Options) -> Outcome {
     let message = message(options.task.as_deref(), options.json)?;
     let llm = match options.resume {
         Some(_) => None,
-        None => Some(model(&options)?),
+        None => Some(output.streaming(model(&options)?)),
     };
     // From here on, no signal ends the program by itself.
     let mut signals = Signals::new()?;
@@ -253,6 +253,7 @@ async fn work(
         .map_or(0, |since| since.as_secs());
     place.record(&record)?;
     output.started(&record, Some(&place.path().to_string_lossy()));
+    let _watching = output.watch(&conversation);
 
     let events = BufWriter::new(place.events()?);
     let recorded = record_events(&conversation, events, output.clone());

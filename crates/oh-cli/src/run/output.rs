@@ -1,18 +1,21 @@
 //! The output of a run: text for people, or a JSON object a line for programs.
 
 use std::{
-    io::{self, Stdout, Write as _},
+    env,
+    io::{self, IsTerminal as _, Stdout, Write as _},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use openhands::{
-    ConversationId, Event, SecurityRisk,
-    conversation::PendingAction,
+    Conversation, ConversationId, Event, Llm, SecurityRisk,
+    conversation::{PendingAction, Token},
     protocol::printable,
-    view::{Printer as _, Terminal},
+    view::{Live, Printer as _, Terminal},
 };
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
+use tokio::{task::JoinHandle, time};
 
 use crate::{
     records::{Record, clean},
@@ -22,6 +25,9 @@ use crate::{
 /// The version of the schema of the lines. Programs must ignore unknown types and fields; the
 /// version changes only if a known one changes.
 const SCHEMA: u32 = 1;
+
+/// The time between two drawings of the live area.
+const REFRESH: Duration = Duration::from_millis(100);
 
 /// A line of the output for programs.
 #[derive(Serialize)]
@@ -76,15 +82,39 @@ pub(crate) struct Output {
 struct Out {
     /// Set when nobody reads stdout any more. The run goes on without output.
     closed: bool,
-    terminal: Terminal<Stdout>,
+    terminal: Live<Stdout>,
+    /// Whether the live area is in use.
+    watched: bool,
+    /// Whether a question is open, which the live area would cover.
+    asking: bool,
+}
+
+/// Shows in the live area what is under way, until it is dropped.
+pub(crate) struct Watching {
+    task: JoinHandle<()>,
+    output: Output,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.output.write(|out| {
+            out.watched = false;
+            out.terminal.hide()
+        });
+    }
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        let terminal = Terminal::stdout(view());
+        let mut terminal = Terminal::stdout(view()).live();
+        // Writes nothing, because nothing is drawn yet.
+        let closed = terminal.hide().is_err();
         let out = Out {
-            closed: false,
+            closed,
             terminal,
+            watched: false,
+            asking: false,
         };
         let out = Arc::new(Mutex::new(out));
         Self { json, out }
@@ -92,7 +122,66 @@ impl Output {
 
     /// Writes a line to stderr: progress, and what a person must know.
     pub(crate) fn note(&self, text: &str) {
-        let _ = writeln!(io::stderr(), "oh: {text}");
+        self.above(|out| {
+            // The note begins on a new line if a question has no answer yet.
+            let start = if out.watched && out.asking { "\n" } else { "" };
+            let _ = writeln!(io::stderr(), "{start}oh: {text}");
+        });
+    }
+
+    /// Makes the model stream its text if that text is shown and LLM_STREAM does not decide.
+    pub(crate) fn streaming(&self, llm: Llm) -> Llm {
+        let is_shown = !self.json && io::stdout().is_terminal();
+        match is_shown && env::var_os("LLM_STREAM").is_none() {
+            true => llm.stream(true),
+            false => llm,
+        }
+    }
+
+    /// Shows in the live area what is under way in the conversation. Only for programs at whose
+    /// terminal nobody types meanwhile. `None` if the output is for programs.
+    pub(crate) fn watch(&self, conversation: &Conversation) -> Option<Watching> {
+        if self.json {
+            return None;
+        }
+        let mut tokens = conversation.tokens();
+        let output = self.clone();
+        let task = tokio::spawn(async move {
+            let mut ticks = time::interval(REFRESH);
+            loop {
+                tokio::select! {
+                    token = tokens.next() => match token {
+                        Some(token) => output.token(&token),
+                        None => return,
+                    },
+                    _ = ticks.tick() => output.write(|out| out.terminal.refresh()),
+                }
+            }
+        });
+        self.write(|out| {
+            out.watched = true;
+            out.terminal.show()
+        });
+        let output = self.clone();
+        Some(Watching { task, output })
+    }
+
+    fn token(&self, token: &Token) {
+        self.write(|out| {
+            out.terminal.token(token);
+            Ok(())
+        });
+    }
+
+    /// Writes to stderr while the live area is removed.
+    fn above(&self, write: impl FnOnce(&mut Out)) {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        // A closed stdout is noticed by the next event.
+        let _ = out.terminal.hide();
+        write(&mut out);
+        if out.watched && !out.asking {
+            let _ = out.terminal.show();
+        }
     }
 
     pub(crate) fn started(&self, record: &Record, place: Option<&str>) {
@@ -133,17 +222,29 @@ impl Output {
             return self.line(&Line::ApprovalRequested { actions });
         }
         self.note("these actions wait for approval:");
-        for action in actions {
-            let _ = writeln!(io::stderr(), "{}", whole(action.event()));
-        }
-        let _ = write!(io::stderr(), "{question}");
-        let _ = io::stderr().flush();
+        self.above(|out| {
+            for action in actions {
+                let _ = writeln!(io::stderr(), "{}", whole(action.event()));
+            }
+            let _ = write!(io::stderr(), "{question}");
+            let _ = io::stderr().flush();
+            out.asking = !question.is_empty();
+        });
     }
 
     pub(crate) fn approval_closed(&self, actions: &[String]) {
         if self.json {
-            self.line(&Line::ApprovalClosed { actions });
+            return self.line(&Line::ApprovalClosed { actions });
         }
+        self.above(|out| out.asking = false);
+    }
+
+    /// Shows that another program has answered.
+    pub(crate) fn approval_withdrawn(&self, actions: &[String]) {
+        if !self.json {
+            self.note("another program has answered");
+        }
+        self.approval_closed(actions);
     }
 
     pub(crate) fn input_rejected(&self, message: &str) {

@@ -4,6 +4,7 @@ mod attach;
 mod files;
 mod runs;
 mod stops;
+mod terminal;
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},

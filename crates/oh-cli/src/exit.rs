@@ -149,6 +149,19 @@ from!(
     openhands::workspace::Error
 );
 
+/// A failed change of what is stored on a server.
+impl From<openhands::admin::Error> for Failure {
+    fn from(error: openhands::admin::Error) -> Self {
+        use openhands::admin::ErrorKind as Kind;
+
+        match error.kind() {
+            Kind::Conflict | Kind::Validation => Exit::Configuration.because(error.to_string()),
+            Kind::LoginExpired | Kind::Timeout => Exit::Time.because(error.to_string()),
+            _ => openhands::Error::from(error).into(),
+        }
+    }
+}
+
 /// A failed write to stdout.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {

@@ -6,18 +6,23 @@ mod cp;
 mod doctor;
 mod exec;
 mod exit;
+mod hidden;
 mod hooks;
+mod mcp;
 mod near;
+mod profiles;
 mod provision;
 mod records;
 mod rm;
 mod run;
+mod secrets;
 mod serve;
 #[allow(dead_code, reason = "commands that are being written use the rest")]
 mod server;
 mod show;
 mod signals;
 mod site;
+mod stored;
 mod talk;
 #[allow(dead_code, reason = "commands that are being written use the rest")]
 mod target;
@@ -67,6 +72,15 @@ enum Verb {
     Provision(provision::Options),
     /// Run a private server until Ctrl-C; prints its URL and session key to stdout.
     Serve,
+    /// List and change the models that are stored on a server.
+    #[command(subcommand)]
+    Profiles(profiles::Profiles),
+    /// List and change the secrets that are stored on a server.
+    #[command(subcommand)]
+    Secrets(secrets::Secrets),
+    /// List, change and test the MCP servers that are stored on a server.
+    #[command(subcommand)]
+    Mcp(mcp::Mcp),
     /// Check a file of hooks, or run hooks without a server.
     #[command(subcommand)]
     Hooks(hooks::Hooks),
@@ -93,6 +107,9 @@ async fn main() -> ExitCode {
         Verb::Doctor => doctor::doctor().await,
         Verb::Provision(options) => provision::provision(options).await,
         Verb::Serve => serve::serve().await,
+        Verb::Profiles(verb) => profiles::profiles(verb).await,
+        Verb::Secrets(verb) => secrets::secrets(verb).await,
+        Verb::Mcp(verb) => mcp::mcp(verb).await,
         Verb::Hooks(verb) => hooks::hooks(verb).await,
         Verb::Completions(options) => completions::completions(&options, Arguments::command()),
         Verb::Man(options) => completions::man(&options, Arguments::command()),

@@ -4,6 +4,7 @@ mod attach;
 mod files;
 mod runs;
 mod stops;
+mod stored;
 mod terminal;
 
 use std::{

@@ -1,15 +1,104 @@
 //! `oh doctor`.
 
-use std::io::Write as _;
+use std::{
+    env,
+    io::{self, Write},
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use openhands::process::{Environment, Provisioner, SERVER_VERSION};
+use clap::Args;
+use openhands::{
+    LocalServer, WorkspaceExt as _,
+    admin::Admin,
+    process::{Environment, Provisioner, SERVER_VERSION},
+    protocol::calls::profiles::Validation,
+};
 
-use crate::exit::{Exit, Outcome};
+use crate::{
+    config::{Config, Settings, user_file},
+    exit::{Exit, Failure, Outcome},
+    records::clean,
+    run,
+    server::Server,
+};
+
+/// A shell that needs longer to start makes the first command of an agent unreliable.
+const SLOW_SHELL: Duration = Duration::from_millis(500);
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Start a private server, run a command on it, and send one short request to the model, which
+    /// its provider may bill.
+    #[arg(long)]
+    full: bool,
+}
 
 /// Lists what was found, and fails with advice if no server can be started.
-pub(crate) async fn doctor() -> Outcome {
+pub(crate) async fn doctor(options: &Options) -> Outcome {
+    let mut out = io::stdout();
+    let mut problems = Vec::new();
+    let version = env!("CARGO_PKG_VERSION");
+    writeln!(out, "oh {version}, made for server {SERVER_VERSION}")?;
+    settings(&mut out, &mut problems)?;
+    environments(&mut out, &mut problems).await?;
+    let background = match Server::background().await {
+        Ok(Some(server)) => format!(
+            "server {} at {}",
+            server.version(),
+            server.client().base_url()
+        ),
+        Ok(None) => "none; `oh up` starts one".to_owned(),
+        Err(error) => {
+            problems.push(format!(
+                "the background server does not work: {error}; try `oh down`"
+            ));
+            "does not work".to_owned()
+        }
+    };
+    writeln!(out, "background server: {background}")?;
+    // Without a usable environment, there is nothing to start.
+    if options.full && problems.is_empty() {
+        full(&mut out, &mut problems).await?;
+    }
+    match problems.is_empty() {
+        true => Ok(Exit::Finished),
+        false => Err(Exit::Configuration.because(problems.join("\n"))),
+    }
+}
+
+/// Shows which settings count here, and where they come from.
+fn settings(out: &mut impl Write, problems: &mut Vec<String>) -> Result<(), Failure> {
+    writeln!(out, "settings:")?;
+    let directory = env::current_dir().ok();
+    let config = match Config::load(Settings::default(), directory.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            problems.push(error.to_string());
+            return Ok(());
+        }
+    };
+    match config.all() {
+        Ok(all) => {
+            for (name, value, source) in all {
+                writeln!(out, "  {name}: {} ({source})", clean(&value))?;
+            }
+        }
+        Err(error) => problems.push(error.to_string()),
+    }
+    let key = env::var_os("LLM_API_KEY").is_some_and(|key| !key.is_empty());
+    let key = match key {
+        true => "set",
+        false => "not set",
+    };
+    writeln!(out, "  LLM_API_KEY: {key}")?;
+    let file = user_file().map_or("none".to_owned(), |path| path.display().to_string());
+    writeln!(out, "  your file: {file}")?;
+    Ok(())
+}
+
+async fn environments(out: &mut impl Write, problems: &mut Vec<String>) -> Result<(), Failure> {
     let provisioner = Provisioner::new();
-    let mut out = std::io::stdout();
     writeln!(out, "packages: {}", provisioner.packages().join(", "))?;
     writeln!(out, "interpreters:")?;
     let candidates = provisioner.candidates().await;
@@ -22,23 +111,9 @@ pub(crate) async fn doctor() -> Outcome {
         .map_or("not found".into(), |uv| uv.to_string_lossy());
     writeln!(out, "uv: {shown}")?;
     writeln!(out, "environments:")?;
-    let (mut ready, mut problems) = (false, Vec::new());
+    let mut ready = false;
     for path in provisioner.cached()? {
-        match Environment::at(&path).await {
-            Ok(environment) => {
-                let (server, python) = (environment.server_version(), environment.python_version());
-                writeln!(
-                    out,
-                    "  {}: server {server}, Python {python}",
-                    path.display()
-                )?;
-                ready |= server == SERVER_VERSION;
-            }
-            Err(error) => {
-                writeln!(out, "  {}: {error}", path.display())?;
-                problems.push(format!("an environment cannot be used: {error}"));
-            }
-        }
+        ready |= environment(out, problems, &path).await?;
     }
     let fit = candidates
         .iter()
@@ -51,8 +126,73 @@ pub(crate) async fn doctor() -> Outcome {
                 .to_owned(),
         );
     }
-    match problems.is_empty() {
-        true => Ok(Exit::Finished),
-        false => Err(Exit::Configuration.because(problems.join("\n"))),
+    Ok(())
+}
+
+/// Shows an environment. Returns whether it has the server's current version.
+async fn environment(
+    out: &mut impl Write,
+    problems: &mut Vec<String>,
+    path: &Path,
+) -> Result<bool, Failure> {
+    let shown = path.display();
+    match Environment::at(path).await {
+        Ok(environment) => {
+            let (server, python) = (environment.server_version(), environment.python_version());
+            writeln!(out, "  {shown}: server {server}, Python {python}")?;
+            Ok(server == SERVER_VERSION)
+        }
+        Err(error) => {
+            writeln!(out, "  {shown}: {error}")?;
+            problems.push(format!("an environment cannot be used: {error}"));
+            Ok(false)
+        }
     }
+}
+
+/// Starts a server, and tries the model.
+async fn full(out: &mut impl Write, problems: &mut Vec<String>) -> Result<(), Failure> {
+    let begun = Instant::now();
+    // As for an agent of `oh run`, shells have a home without start-up files; this one is the
+    // user's, to measure those.
+    let server = LocalServer::builder().inherit_home().start().await?;
+    writeln!(
+        out,
+        "server: {} ready after {:.1} s",
+        server.info().version,
+        begun.elapsed().as_secs_f64()
+    )?;
+    if let Some(time) = server.shell_start() {
+        let milliseconds = time.as_millis();
+        writeln!(out, "shell: starts in {milliseconds} ms")?;
+        if time > SLOW_SHELL {
+            problems.push(format!(
+                "your shell needs {milliseconds} ms to start, so programs that inherit your home \
+                 can miss the first command of a terminal: shorten its start-up files"
+            ));
+        }
+    }
+    let command = server.execute("echo works").await?;
+    writeln!(out, "command: {}", clean(command.stdout().trim()))?;
+    match run::model_here() {
+        Err(error) => writeln!(out, "model: not tried: {error}")?,
+        Ok(llm) => {
+            let name = llm.model().to_owned();
+            let tried = Admin::of(server.client())
+                .profiles()
+                .validate("doctor", llm)
+                .await;
+            match tried {
+                Ok(Validation::Valid) => writeln!(out, "model: {name} works")?,
+                Ok(Validation::Invalid { kind, message }) => {
+                    let why = clean(&message);
+                    problems.push(format!("the model {name} cannot be used: {kind}: {why}"));
+                }
+                Ok(_) => problems.push(format!("the server has not tried the model {name}")),
+                Err(error) => problems.push(format!("the model {name} cannot be tried: {error}")),
+            }
+        }
+    }
+    server.shutdown(Duration::from_secs(10)).await?;
+    Ok(())
 }

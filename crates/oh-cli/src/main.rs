@@ -2,6 +2,7 @@
 
 mod attach;
 mod completions;
+mod config;
 mod cp;
 mod doctor;
 mod exec;
@@ -66,8 +67,8 @@ enum Verb {
     Down,
     /// Show whether the background server is running, and what it does.
     Status(up::Status),
-    /// List the Pythons and environments found; fail with advice if none can be used.
-    Doctor,
+    /// Show the settings, the Pythons and the environments; fail with advice if something is wrong.
+    Doctor(doctor::Options),
     /// Create the server's environment, or check the existing one.
     Provision(provision::Options),
     /// Run a private server until Ctrl-C; prints its URL and session key to stdout.
@@ -104,7 +105,7 @@ async fn main() -> ExitCode {
         Verb::Up(options) => up::up(&options).await,
         Verb::Down => up::down().await,
         Verb::Status(options) => up::status(&options).await,
-        Verb::Doctor => doctor::doctor().await,
+        Verb::Doctor(options) => doctor::doctor(&options).await,
         Verb::Provision(options) => provision::provision(options).await,
         Verb::Serve => serve::serve().await,
         Verb::Profiles(verb) => profiles::profiles(verb).await,

@@ -1,6 +1,9 @@
 //! The server that a command uses.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use openhands::{
@@ -24,9 +27,18 @@ const PRESENT: Duration = Duration::from_secs(10);
 #[derive(Args)]
 pub(crate) struct At {
     /// Use the server at this URL, with the session key in OH_SESSION_API_KEYS_0 or
-    /// SESSION_API_KEY.
+    /// SESSION_API_KEY. Default: OH_SERVER, or the background server.
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
+}
+
+impl At {
+    /// Returns the URL of the option or the variable.
+    pub(crate) fn url(&self) -> Option<String> {
+        let variable = || std::env::var("OH_SERVER").ok();
+        let url = self.server.clone().or_else(variable);
+        url.filter(|url| !url.is_empty())
+    }
 }
 
 /// A server with which a command works.
@@ -49,8 +61,8 @@ pub(crate) enum Server {
 impl Server {
     /// Returns the given server, or the background server, or a private one without stored state.
     pub(crate) async fn any(at: &At) -> Result<Self, Failure> {
-        match &at.server {
-            Some(url) => Self::at(url).await,
+        match at.url() {
+            Some(url) => Self::at(&url).await,
             None => match Self::background().await? {
                 Some(server) => Ok(server),
                 None => Self::temporary(note).await,
@@ -101,16 +113,20 @@ impl Server {
     }
 
     /// Starts a server whose state is in this place, where other programs find it.
+    ///
+    /// `modules` are directories of Python modules that conversations can load.
     pub(crate) async fn own(
         place: Place,
+        modules: &[PathBuf],
         report: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Self, Failure> {
-        let server = LocalServer::builder()
+        let builder = LocalServer::builder()
             .state_dir(place.server())
             .connection_file(records::connection(place.path()))
-            .on_progress(move |step: Progress| report(&step.to_string()))
-            .start()
-            .await?;
+            .on_progress(move |step: Progress| report(&step.to_string()));
+        let modules = modules.iter();
+        let builder = modules.fold(builder, |builder, path| builder.python_path(path));
+        let server = builder.start().await?;
         Ok(Self::Own {
             server,
             place: Some(place),

@@ -15,7 +15,7 @@ use openhands::{
 
 use crate::{
     exit::{Exit, Failure, Outcome},
-    records::{self, EVENTS, clean, unusable},
+    records::{self, EVENTS, Place, clean, unusable},
 };
 
 /// Returns the view of all commands, which hides the key of the model wherever it occurs.
@@ -86,6 +86,18 @@ pub(crate) fn export(options: &Export) -> Outcome {
         Format::Jsonl => print(&path, &mut Jsonl::new(out)),
     }?;
     Ok(Exit::Finished)
+}
+
+/// Writes the page of a run into its directory.
+pub(crate) fn page(place: &Place, title: Option<&str>) -> Result<(), Failure> {
+    let mut content = Vec::new();
+    let mut page = Html::new(&mut content, view().detail(Detail::Full));
+    if let Some(title) = title {
+        page = page.title(title);
+    }
+    print(place.path(), &mut page)?;
+    drop(page);
+    place.write("trajectory.html", &content)
 }
 
 /// Prints the recorded events of a run.

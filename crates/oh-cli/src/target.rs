@@ -35,8 +35,8 @@ impl Target {
                 Ok(Self::recorded(server, path, record))
             }
             (Err(unknown), _) => {
-                let server = match &at.server {
-                    Some(url) => Some(Server::at(url).await?),
+                let server = match at.url() {
+                    Some(url) => Some(Server::at(&url).await?),
                     None => Server::background().await?,
                 };
                 let Some(server) = server else {
@@ -85,7 +85,7 @@ pub(crate) async fn server_of(path: &Path, record: &Record) -> Result<Server, Fa
     };
     match Server::of_another_program(&place).await? {
         Some(server) => Ok(server),
-        None => Server::own(Place::open(place)?, note).await,
+        None => Server::own(Place::open(place)?, &[], note).await,
     }
 }
 

@@ -87,8 +87,8 @@ pub(crate) async fn up(options: &Up) -> Outcome {
             && !records::in_use(&place)
         {
             let log = fs::read_to_string(&log).unwrap_or_default();
-            let last = log.lines().last().unwrap_or_default();
-            let last = last.trim_start_matches("oh: ");
+            // The last message can have several lines.
+            let last = log.rsplit("oh: ").next().unwrap_or_default().trim_end();
             let exit = match status.code() {
                 Some(3) => Exit::Configuration,
                 _ => Exit::Internal,

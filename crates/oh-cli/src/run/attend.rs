@@ -7,13 +7,16 @@ use std::{
 
 use openhands::{ApprovalEvent, Conversation, RunOutcome, RunStatus, conversation::PendingAction};
 
-use super::output::Output;
+use super::{
+    output::Output,
+    rules::{Rule, approve_all},
+};
 use crate::{
     exit::{Exit, Failure},
     signals::{Signal, Signals, stopped},
     talk::{
         answer::{answer, ids},
-        input::Input,
+        input::{Answer, Input},
     },
 };
 
@@ -25,6 +28,8 @@ const QUESTION: &str = "Approve? y, or n, or the reason for a rejection: ";
 pub(super) struct Attention<'a> {
     pub(super) conversation: &'a Conversation,
     pub(super) output: &'a Output,
+    /// Rules that approve without a question.
+    pub(super) rules: &'a [Rule],
     pub(super) max_cost: Option<f64>,
     pub(super) deadline: Option<Instant>,
 }
@@ -157,6 +162,14 @@ impl Attention<'_> {
                 },
             };
             match change {
+                Some(ApprovalEvent::Requested(actions)) if approve_all(self.rules, &actions) => {
+                    let given = Answer::approval(&actions);
+                    match answer(self.conversation, &actions, given).await? {
+                        Some(faster) => self.output.input_rejected(&faster),
+                        None => self.output.approved_by_rule(&ids(&actions)),
+                    }
+                    return Ok(Asked::Answered);
+                }
                 Some(ApprovalEvent::Requested(_)) if matches!(input, Input::Nobody) => {
                     return Ok(Asked::Nobody);
                 }

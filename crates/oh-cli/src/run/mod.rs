@@ -1,221 +1,70 @@
 //! `oh run`.
 
+mod agent;
 mod attend;
+mod begin;
+mod options;
 pub(crate) mod output;
+mod rules;
 
 use std::{
-    fs::{self, File},
-    io::{BufWriter, Read as _, Write as _},
-    path::PathBuf,
+    fs::File,
+    io::{BufWriter, Write as _},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use clap::{Args, ValueEnum};
 use openhands::{
-    Agent, ConfirmationPolicy, Conversation, ConversationId, Cursor, Llm, RunStatus, Workspace,
+    Conversation, ConversationId, Cursor, RunStatus, Workspace, WorkspaceHandle as _,
     protocol::config::SecurityAnalyzer,
 };
 use tokio::task::JoinHandle;
 
 use crate::{
+    config::Confirm,
     exit::{Exit, Failure, Outcome},
-    records::{self, Place, RUNNING, Record},
+    records::{Place, RUNNING, Record},
     server::Server,
+    show,
     signals::{Signals, stopped},
     talk::input::Input,
     target,
 };
+use agent::{Parts, Tool};
 use attend::{Attention, End};
+use begin::{Beginning, Terms, begin};
 use output::Output;
 
-#[derive(Args)]
-pub(crate) struct Options {
-    /// The task of the agent. `-` reads it from stdin.
-    #[arg(required_unless_present = "resume")]
-    task: Option<String>,
-    /// Continue an earlier run, given by its id or the beginning of its id. A task is sent as the
-    /// next message.
-    #[arg(long, value_name = "ID")]
-    resume: Option<String>,
-    /// The agent's directory. Default: the current one.
-    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
-    dir: Option<PathBuf>,
-    /// Use the server at this URL, with the session key in OH_SESSION_API_KEYS_0 or
-    /// SESSION_API_KEY, and a directory of that server. Default: the background server (`oh up`);
-    /// without one, a private server is started.
-    #[arg(long, value_name = "URL", conflicts_with = "resume", requires = "dir")]
-    server: Option<String>,
-    /// Start a private server even if the background server is running.
-    #[arg(long, conflicts_with_all = ["resume", "server"])]
-    private: bool,
-    /// The model. Default: LLM_MODEL. The key is read from LLM_API_KEY; other LLM_ variables count
-    /// as well.
-    #[arg(long, conflicts_with = "resume")]
-    model: Option<String>,
-    /// The URL of the model's provider. Default: LLM_BASE_URL, or the provider's own.
-    #[arg(long, value_name = "URL", conflicts_with = "resume")]
-    base_url: Option<String>,
-    /// Which actions wait for approval.
-    #[arg(long, value_enum, default_value_t = Confirm::Never, conflicts_with = "resume")]
-    confirm: Confirm,
-    /// Interrupt the agent when the conversation has cost this much, in US dollars.
-    #[arg(long, value_name = "DOLLARS")]
-    max_cost: Option<f64>,
-    /// Stop after this number of steps.
-    #[arg(long, value_name = "STEPS", conflicts_with = "resume")]
-    max_iterations: Option<u32>,
-    /// Interrupt the agent after this time.
-    #[arg(long, value_name = "SECONDS")]
-    timeout: Option<u64>,
-    /// The title of the conversation.
-    #[arg(long, conflicts_with = "resume")]
-    title: Option<String>,
-    /// Print one JSON object a line. Approvals are then requested on stdout and answered on stdin.
-    #[arg(long)]
-    json: bool,
-    /// Write the record, the events, the answer and the patch here. Default: a directory for each
-    /// run in $OH_STATE_DIR, which `oh ls` lists.
-    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
-    output_dir: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Confirm {
-    /// The agent acts without asking.
-    Never,
-    /// The agent asks before actions that its model rates as risky or cannot rate.
-    Risky,
-    /// The agent asks before every action.
-    Always,
-}
-
-/// The beginning of a run.
-struct Beginning {
-    place: Place,
-    record: Record,
-    /// The message to send.
-    message: Option<String>,
-    /// Whether the run is a new one, whose directory is removed if nothing comes of it.
-    new: bool,
-}
+pub(crate) use agent::model_here;
+pub(crate) use options::Options;
 
 /// Runs an agent until it has finished, or must stop.
 pub(crate) async fn run(options: Options) -> Outcome {
     let output = Output::new(options.json);
-    let message = message(options.task.as_deref(), options.json)?;
-    let llm = match options.resume {
-        Some(_) => None,
-        None => Some(output.streaming(model(&options)?)),
-    };
+    let message = options.message()?;
     // From here on, no signal ends the program by itself.
     let mut signals = Signals::new()?;
     let beginning = begin(&options, message)?;
-    let (place, new) = (beginning.place.clone(), beginning.new);
-    let mut created = false;
+    for key in beginning.terms.parts.iter().flat_map(Parts::ignored) {
+        output.note(&format!(
+            "the MCP file's `{key}` has no meaning here, and is ignored"
+        ));
+    }
+    let place = beginning.place.clone();
+    let mut created = options.resume.is_some();
     let outcome = {
-        let work = work(
-            &options,
-            llm,
-            beginning,
-            &output,
-            &mut signals,
-            &mut created,
-        );
+        let work = work(&options, beginning, &output, &mut signals, &mut created);
         work.await
     };
-    if new && !created {
+    // The directory of a new run is removed if nothing comes of it.
+    if !created {
         place.abandon();
     }
     outcome
 }
 
-/// Returns the text of the task.
-fn message(task: Option<&str>, json: bool) -> Result<Option<String>, Failure> {
-    let Some(task) = task else {
-        return Ok(None);
-    };
-    let mut text = task.to_owned();
-    if task == "-" {
-        if json {
-            let what = "with --json, stdin is for answers: give the task as an argument";
-            return Err(Exit::Usage.because(what));
-        }
-        text.clear();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .map_err(|error| {
-                Exit::Usage.because(format!("cannot read the task from stdin: {error}"))
-            })?;
-    }
-    match text.trim().is_empty() {
-        true => Err(Exit::Usage.because("the task is empty")),
-        false => Ok(Some(text)),
-    }
-}
-
-/// Returns the configuration of the model.
-fn model(options: &Options) -> Result<Llm, Failure> {
-    let llm = match &options.model {
-        Some(model) => Llm::from_env_with_model("LLM_", model)?,
-        None => Llm::from_env("LLM_")
-            .map_err(|error| Exit::Configuration.because(format!("{error}, or use --model")))?,
-    };
-    Ok(options
-        .base_url
-        .iter()
-        .fold(llm, |llm, url| llm.base_url(url)))
-}
-
-/// Finds or creates the directory and the record of the run.
-fn begin(options: &Options, message: Option<String>) -> Result<Beginning, Failure> {
-    if let Some(id) = &options.resume {
-        let (path, record) = records::find(id)?;
-        let place = Place::open(path)?;
-        return Ok(Beginning {
-            place,
-            record,
-            message,
-            new: false,
-        });
-    }
-    let id = ConversationId::random();
-    let path = match &options.output_dir {
-        Some(path) => path.clone(),
-        None => records::place_of(id)?,
-    };
-    if path.join("run.json").exists() {
-        let message = format!(
-            "{} contains another run: use an empty directory",
-            path.display()
-        );
-        return Err(Exit::Configuration.because(message));
-    }
-    let directory = match (&options.dir, &options.server) {
-        (Some(dir), Some(_)) => dir.clone(),
-        (dir, _) => {
-            let dir = dir.clone().unwrap_or_else(|| PathBuf::from("."));
-            fs::canonicalize(&dir).map_err(|error| {
-                let message = format!("cannot use the directory {}: {error}", dir.display());
-                Exit::Configuration.because(message)
-            })?
-        }
-    };
-    let mut record = Record::new(id, message.as_deref().unwrap_or_default());
-    record.directory = directory.to_string_lossy().into_owned();
-    record.server.clone_from(&options.server);
-    let place = Place::open(path)?;
-    Ok(Beginning {
-        place,
-        record,
-        message,
-        new: true,
-    })
-}
-
 /// Works on the run. Sets `created` as soon as there is a conversation.
 async fn work(
     options: &Options,
-    llm: Option<Llm>,
     beginning: Beginning,
     output: &Output,
     signals: &mut Signals,
@@ -225,17 +74,16 @@ async fn work(
         place,
         mut record,
         message,
-        ..
+        mut terms,
     } = beginning;
     let begun = Instant::now();
     let mut input = Input::new(options.json);
     let ready = async {
-        let server = server(options, &place, &mut record, output).await?;
+        let tools = terms.parts.as_ref().map_or(&[][..], |parts| &parts.tools);
+        let server = server(options, tools, &place, &mut record, output).await?;
         let workspace = server.workspace(&record.directory);
-        let conversation = match llm {
-            Some(llm) => start(options, llm, &workspace, record.conversation).await?,
-            None => Conversation::attach(server.client(), record.conversation).await?,
-        };
+        let id = record.conversation;
+        let conversation = start(options, &mut terms, &workspace, id, output).await?;
         Ok::<_, Failure>((server, workspace, conversation))
     };
     let (server, workspace, conversation) = tokio::select! {
@@ -260,8 +108,9 @@ async fn work(
     let attention = Attention {
         conversation: &conversation,
         output,
-        max_cost: options.max_cost,
-        deadline: options
+        rules: &terms.rules,
+        max_cost: terms.max_cost,
+        deadline: terms
             .timeout
             .map(|limit| begun + Duration::from_secs(limit)),
     };
@@ -319,6 +168,9 @@ async fn work(
     if let Some(patch) = &patch {
         place.write("patch.diff", patch)?;
     }
+    if options.output_dir.is_some() {
+        show::page(&place, options.title.as_deref())?;
+    }
     output.ended(&record, answer.as_deref());
     tokio::select! {
         ended = server.end(left) => ended?,
@@ -339,43 +191,56 @@ async fn work(
 /// an own one.
 async fn server(
     options: &Options,
+    tools: &[Tool],
     place: &Place,
     record: &mut Record,
     output: &Output,
 ) -> Result<Server, Failure> {
+    let files: Vec<_> = tools
+        .iter()
+        .filter_map(|tool| tool.directory.clone())
+        .collect();
+    if record.server.is_some() && !files.is_empty() {
+        let message = "the file of a tool needs a private server: use --private, or name a module";
+        return Err(Exit::Usage.because(message));
+    }
     if record.server.is_some() || record.background {
         return target::server_of(place.path(), record).await;
     }
-    let new = options.resume.is_none() && !options.private;
-    if let Some(server) = match new {
-        true => Server::background().await?,
-        false => None,
-    } {
+    let shared = options.resume.is_none() && !options.private && files.is_empty();
+    if shared && let Some(server) = Server::background().await? {
         record.background = true;
         return Ok(server);
     }
     let output = output.clone();
-    Server::own(place.clone(), move |step| output.note(step)).await
+    Server::own(place.clone(), &files, move |step| output.note(step)).await
 }
 
 async fn start(
     options: &Options,
-    llm: Llm,
+    terms: &mut Terms,
     workspace: &Workspace,
     id: ConversationId,
+    output: &Output,
 ) -> Result<Conversation, Failure> {
-    let agent = Agent::default_preset(llm).cli_mode(true);
-    let mut builder = Conversation::builder(workspace, agent).id(id);
-    builder = match options.confirm {
-        Confirm::Never => builder.confirmation_policy(ConfirmationPolicy::never()),
-        Confirm::Always => builder.confirmation_policy(ConfirmationPolicy::always()),
-        Confirm::Risky => builder
-            .security_analyzer(SecurityAnalyzer::llm())
-            .confirmation_policy(ConfirmationPolicy::approve_up_to(
-                openhands::SecurityRisk::Low,
-            )),
+    let policy = terms.policy();
+    let Some(parts) = &mut terms.parts else {
+        return Ok(Conversation::attach(workspace.client(), id).await?);
     };
-    if let Some(steps) = options.max_iterations {
+    let agent = parts.agent(workspace, |llm| output.streaming(llm)).await?;
+    let mut builder = Conversation::builder(workspace, agent)
+        .id(id)
+        .confirmation_policy(policy);
+    if terms.confirm == Confirm::Risky {
+        builder = builder.security_analyzer(SecurityAnalyzer::llm());
+    }
+    for tool in &parts.tools {
+        builder = builder.tool_module(&tool.name, &tool.module);
+    }
+    if let Some(hooks) = parts.hooks.take() {
+        builder = builder.hooks(hooks);
+    }
+    if let Some(steps) = terms.max_iterations {
         builder = builder.max_iterations(steps);
     }
     let conversation = builder.start().await?;

@@ -45,6 +45,8 @@ enum Line<'a> {
     Event { seq: u64, event: &'a RawValue },
     /// Actions wait for one answer, which names them all.
     ApprovalRequested { actions: Vec<Asked<'a>> },
+    /// Actions that a rule of this program approves.
+    ApprovedByRule { actions: &'a [String] },
     /// Actions that no longer wait: they were answered here, or by another program.
     ApprovalClosed { actions: &'a [String] },
     /// An input line was not understood, or came too late. It had no effect.
@@ -230,6 +232,13 @@ impl Output {
             let _ = io::stderr().flush();
             out.asking = !question.is_empty();
         });
+    }
+
+    pub(crate) fn approved_by_rule(&self, actions: &[String]) {
+        match self.json {
+            true => self.line(&Line::ApprovedByRule { actions }),
+            false => self.note("approved by a rule"),
+        }
     }
 
     pub(crate) fn approval_closed(&self, actions: &[String]) {

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
+use openhands::conversation::PendingAction;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
@@ -18,6 +19,16 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Returns the approval of these actions.
+    pub(crate) fn approval(actions: &[PendingAction]) -> Self {
+        let actions = actions.iter().map(PendingAction::id);
+        Self {
+            actions: actions.map(str::to_owned).collect(),
+            approve: true,
+            reason: None,
+        }
+    }
+
     /// Decodes a line of a program, which must name exactly these actions.
     pub(crate) fn of_program(line: &str, actions: &[String]) -> Result<Self, String> {
         let answer: Self = serde_json::from_str(line).map_err(|error| {

@@ -2,10 +2,12 @@
 
 mod attach;
 mod files;
+mod options;
 mod runs;
 mod stops;
 mod stored;
 mod terminal;
+mod up;
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -37,6 +39,7 @@ fn oh(home: &Path, model: &ScriptedModel) -> Command {
     let mut command = Command::new(program());
     command
         .env("OH_STATE_DIR", home.join("state"))
+        .env("XDG_CONFIG_HOME", home.join("config"))
         .env("LLM_MODEL", ScriptedModel::MODEL)
         .env("LLM_BASE_URL", model.base_url())
         .env("LLM_API_KEY", "canary-of-the-model")

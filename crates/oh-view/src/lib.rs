@@ -14,9 +14,10 @@
 //! | Write a printer for a different output | [`Printer`], [`View::blocks`] |
 //!
 //! A [`View`] turns an event into [`Block`]s, which have no output format yet. A [`Printer`] writes
-//! them, and needs no memory for past events. Every kind of event has a form: messages, actions,
-//! file edits as diffs, commands with output and exit code, plans as checklists, verdicts of hooks,
-//! errors in full. Events of an unknown kind are shown with their JSON.
+//! them, and remembers only the actions that have no result yet. Every kind of event has a form:
+//! messages, actions, file edits as diffs, commands with output and exit code, plans as
+//! checklists, verdicts of hooks, errors in full. Events of an unknown kind are shown with their
+//! JSON.
 //!
 //! Texts of events come from models, tools and files, and are not trusted. Secrets are hidden,
 //! and no control character of an event reaches the output: see [`View`]. Only [`Jsonl`] writes the
@@ -24,6 +25,7 @@
 
 mod clean;
 mod diff;
+mod elapsed;
 #[cfg(feature = "conversation")]
 mod follow;
 mod highlight;

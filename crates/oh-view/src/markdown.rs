@@ -10,6 +10,7 @@ use oh_protocol::Event;
 use crate::{
     Block, Exit, Part, Printer, Progress, Totals, View,
     diff::{self, Line},
+    elapsed::Elapsed,
 };
 
 /// Writes events as Markdown, with a heading for each block.
@@ -34,6 +35,7 @@ use crate::{
 pub struct Markdown<W> {
     out: W,
     view: View,
+    elapsed: Elapsed,
     totals: Totals,
 }
 
@@ -43,6 +45,7 @@ impl<W: Write> Markdown<W> {
         Self {
             out,
             view,
+            elapsed: Elapsed::default(),
             totals: Totals::default(),
         }
     }
@@ -60,7 +63,9 @@ impl<W: Write> Printer for Markdown<W> {
             self.totals = totals;
         }
         let mut out = String::new();
-        for block in self.view.blocks(event) {
+        let mut blocks = self.view.blocks(event);
+        self.elapsed.add(event, &mut blocks);
+        for block in blocks {
             write_block(&block, &mut out);
         }
         self.out.write_all(out.as_bytes())

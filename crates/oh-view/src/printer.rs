@@ -4,7 +4,8 @@ use std::io;
 
 use oh_protocol::Event;
 
-/// Writes a conversation, one event after the other. Needs no memory for past events.
+/// Writes a conversation, one event after the other. Remembers no past events, except
+/// the times of actions that have no result yet.
 pub trait Printer {
     /// Writes an event. An event that the view does not show writes nothing.
     ///

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 
 use oh_protocol::{Event, redact::Redactor};
 
-use crate::{Block, Printer, Tone, Totals, View, clean};
+use crate::{Block, Printer, Tone, Totals, View, clean, elapsed::Elapsed};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -48,6 +48,7 @@ pub struct Html<W> {
     out: W,
     view: View,
     title: String,
+    elapsed: Elapsed,
     chart: chart::Chart,
     has_begun: bool,
     has_ended: bool,
@@ -60,6 +61,7 @@ impl<W: Write> Html<W> {
             out,
             view,
             title: "Conversation".to_owned(),
+            elapsed: Elapsed::default(),
             chart: chart::Chart::default(),
             has_begun: false,
             has_ended: false,
@@ -107,8 +109,10 @@ impl<W: Write> Printer for Html<W> {
         if let Some(totals) = Totals::in_event(event) {
             self.chart.add(totals);
         }
-        for block in self.view.blocks(event) {
-            write_block(&mut out, &block, self.view.highlights());
+        let mut blocks = self.view.blocks(event);
+        self.elapsed.add(event, &mut blocks);
+        for block in &blocks {
+            write_block(&mut out, block, self.view.highlights());
         }
         self.out.write_all(out.as_bytes())
     }

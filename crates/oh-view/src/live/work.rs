@@ -1,9 +1,6 @@
 //! The message that the model is writing, and the running actions.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Instant};
 
 use oh_protocol::{
     Event, ExecutionStatus, Payload, Source,
@@ -11,7 +8,7 @@ use oh_protocol::{
 };
 
 use crate::{
-    Part, Style, View,
+    Part, Style, View, elapsed,
     live::writing::Writing,
     wrap::{self, Break, Span},
 };
@@ -178,7 +175,10 @@ impl Work {
             };
             let state = match self.status {
                 Status::Waiting => "  waits for approval".to_owned(),
-                _ => format!("  {}", elapsed(now.saturating_duration_since(action.begun))),
+                _ => format!(
+                    "  {}",
+                    elapsed::whole(now.saturating_duration_since(action.begun))
+                ),
             };
             below.push(vec![
                 (Style::Action, tool.clone()),
@@ -195,7 +195,7 @@ impl Work {
         };
         let is_idle = self.status != Status::Running || !self.actions.is_empty();
         if rows.is_empty() && below.is_empty() && !is_idle && count > 0 {
-            let waited = elapsed(now.saturating_duration_since(self.asked));
+            let waited = elapsed::whole(now.saturating_duration_since(self.asked));
             below.push(vec![(
                 Style::Quiet,
                 format!("waiting for the model  {waited}"),
@@ -239,18 +239,10 @@ pub(super) fn cut(row: Row, columns: usize) -> Row {
     }
 }
 
-/// Formats a duration in whole seconds.
-fn elapsed(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds} s"),
-        (0, minutes, seconds) => format!("{minutes} min {seconds:02} s"),
-        (hours, minutes, _) => format!("{hours} h {minutes:02} min"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn event(kind: &str, rest: &str) -> Event {

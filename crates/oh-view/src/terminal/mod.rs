@@ -10,7 +10,9 @@ use std::{
 use oh_protocol::Event;
 
 use crate::{
-    Detail, Printer, Style, Theme, Totals, View, highlight, window,
+    Detail, Printer, Style, Theme, Totals, View,
+    elapsed::Elapsed,
+    highlight, window,
     wrap::{self, Span},
 };
 
@@ -51,6 +53,7 @@ pub struct Terminal<W> {
     /// Whether the caller has chosen the width.
     has_fixed_width: bool,
     color: bool,
+    elapsed: Elapsed,
     totals: Totals,
     printed_totals: Totals,
 }
@@ -81,6 +84,7 @@ impl<W: Write> Terminal<W> {
             width: WIDTH,
             has_fixed_width: false,
             color: false,
+            elapsed: Elapsed::default(),
             totals: Totals::default(),
             printed_totals: Totals::default(),
         }
@@ -140,7 +144,9 @@ impl<W: Write> Terminal<W> {
     /// Appends the lines of an event.
     pub(crate) fn event(&mut self, event: &Event, out: &mut String) {
         let detail = self.view.shown_detail();
-        for block in self.view.blocks(event) {
+        let mut blocks = self.view.blocks(event);
+        self.elapsed.add(event, &mut blocks);
+        for block in blocks {
             for line in lines::of(&block, detail) {
                 let indent = if line.is_title { 0 } else { INDENT };
                 self.rows(&line.spans, indent, line.at, out);

@@ -36,6 +36,7 @@ mod markdown;
 mod model;
 mod printer;
 mod render;
+mod syntax;
 mod terminal;
 mod theme;
 mod totals;

@@ -127,6 +127,17 @@ pub enum Style {
     Removed,
     /// The position of a hunk in a diff.
     Hunk,
+    /// A keyword of a programming language. This style and the next four need the feature
+    /// `syntax`.
+    Keyword,
+    /// The name of a function or a type in code.
+    Name,
+    /// A text in code.
+    String,
+    /// A number or another constant in code.
+    Number,
+    /// A comment in code.
+    Comment,
     /// A match of a highlight pattern.
     Highlight,
 }
@@ -165,6 +176,10 @@ impl Theme {
             .with(Style::Added, paint.color(Green))
             .with(Style::Removed, paint.color(Red))
             .with(Style::Hunk, paint.color(Cyan).dim())
+            .with(Style::Keyword, paint.color(Magenta))
+            .with(Style::Name, paint.color(Blue))
+            .with(Style::String, paint.color(Yellow))
+            .with(Style::Number, paint.color(Cyan))
     }
 
     /// Creates a theme without colours, only with bold, faint and reversed text.
@@ -188,6 +203,7 @@ impl Theme {
         theme
             .with(Style::Quiet, paint.dim())
             .with(Style::Hunk, paint.dim())
+            .with(Style::Comment, paint.dim())
             .with(Style::Highlight, paint.reverse())
     }
 

@@ -92,6 +92,7 @@
 //! | [`admin`] | `admin` | models, keys, settings, secrets and MCP servers of a server |
 //! | [`hooks`] | `hooks` | configure, check, write and watch hooks |
 //! | `view` | `view` | renders events in a terminal, as HTML, Markdown or JSON lines |
+//! | `syntax` | `view` | colours the code and the file edits of a view |
 //! | [`testkit`] | `testkit` | for tests: scripted model, fake server, fault injection |
 //!
 //! `tls` (https and wss) and all other features except `apptainer`, `docker`, `testkit` and

@@ -1,6 +1,35 @@
 //! Text in HTML.
 
-use crate::highlight;
+use crate::{
+    highlight,
+    syntax::{Syntax, Word},
+};
+
+/// Appends a line of code as HTML, with the roles of its words as classes.
+pub(super) fn code(out: &mut String, line: &str, syntax: &mut Syntax, highlights: &[String]) {
+    for (is_match, word, piece) in highlight::marked(&syntax.pieces(line), highlights) {
+        let class = word.map(|word| match word {
+            Word::Keyword => "keyword",
+            Word::Name => "name",
+            Word::Text => "string",
+            Word::Number => "number",
+            Word::Comment => "comment",
+        });
+        if is_match {
+            out.push_str("<mark>");
+        }
+        if let Some(class) = class {
+            out.push_str(&format!("<span class=\"{class}\">"));
+        }
+        plain(out, piece);
+        if class.is_some() {
+            out.push_str("</span>");
+        }
+        if is_match {
+            out.push_str("</mark>");
+        }
+    }
+}
 
 /// Appends a text as HTML, with the matches of patterns in `<mark>`.
 pub(super) fn text(out: &mut String, text: &str, highlights: &[String]) {

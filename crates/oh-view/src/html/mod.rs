@@ -14,7 +14,7 @@ use crate::{Block, Printer, Tone, Totals, View, clean, elapsed::Elapsed};
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 /// The SHA-256 hashes of style and script, which are all that the page may apply and execute.
-const STYLE_HASH: &str = "Au5IUygexWOSg6LeRTXunSfkeGzRVCUM/eb3Z9y7UUI=";
+const STYLE_HASH: &str = "3SMEo9mNAVmi/qnjCqec1KBTNJp6Z0bwRPSpu8gPB0Y=";
 const SCRIPT_HASH: &str = "h2Pb5nUZcNXm14+8xx9M62BHeIsfuF64CGTZUERp7/w=";
 
 /// Writes events as one HTML page, which needs no other file and no network.

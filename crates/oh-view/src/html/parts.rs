@@ -4,6 +4,7 @@ use super::{escape, prose};
 use crate::{
     Exit, Part, Progress,
     diff::{self, Line},
+    syntax::Syntax,
 };
 
 /// Appends a part.
@@ -34,13 +35,16 @@ pub(super) fn write(out: &mut String, part: &Part, highlights: &[String]) {
             }
             out.push_str("</pre>\n");
         }
-        Part::Code { text, .. } => {
-            element(
-                out,
-                "<pre><code>",
-                text.trim_end_matches('\n'),
-                "</code></pre>",
-            );
+        Part::Code { language, text } => {
+            let mut syntax = Syntax::of_language(language);
+            out.push_str("<pre><code>");
+            for (at, line) in text.trim_end_matches('\n').split('\n').enumerate() {
+                if at > 0 {
+                    out.push('\n');
+                }
+                escape::code(out, line, &mut syntax, highlights);
+            }
+            out.push_str("</code></pre>\n");
         }
         Part::Diff { path, old, new } => {
             if !path.is_empty() {
@@ -51,14 +55,25 @@ pub(super) fn write(out: &mut String, part: &Part, highlights: &[String]) {
                 return;
             }
             out.push_str("<pre>");
+            let mut syntax = Syntax::of_file(path);
             for line in lines {
-                let class = match line {
-                    Line::Hunk(_) => "hunk",
-                    Line::Context(_) => "context",
-                    Line::Added(_) => "added",
-                    Line::Removed(_) => "removed",
+                let (class, sign, text) = match &line {
+                    Line::Hunk(text) => {
+                        // The lines between two hunks are unknown to the parser.
+                        syntax = Syntax::of_file(path);
+                        diff_line(out, "hunk", text, highlights);
+                        continue;
+                    }
+                    Line::Removed(_) => {
+                        diff_line(out, "removed", &line.signed(), highlights);
+                        continue;
+                    }
+                    Line::Context(text) => ("context", ' ', text),
+                    Line::Added(text) => ("added", '+', text),
                 };
-                diff_line(out, class, &line.signed(), highlights);
+                out.push_str(&format!("<i class=\"{class}\">{sign}"));
+                escape::code(out, text, &mut syntax, highlights);
+                out.push_str("</i>");
             }
             out.push_str("</pre>\n");
         }

@@ -1,6 +1,9 @@
 //! Markdown of messages as HTML, without anything that a page could load or execute.
 
-use pulldown_cmark::{Alignment, Event, Options, Parser, Tag, TagEnd, html};
+use pulldown_cmark::{Alignment, CodeBlockKind, Event, Options, Parser, Tag, TagEnd, html};
+
+use super::escape;
+use crate::syntax::Syntax;
 
 /// Addresses that a link may have. A click opens them; nothing is loaded before.
 const SCHEMES: [&str; 3] = ["https://", "http://", "mailto:"];
@@ -11,8 +14,22 @@ pub(super) fn render(out: &mut String, markdown: &str) {
     let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH;
     // Whether each open link has an allowed address.
     let mut links = Vec::new();
+    // The language of an open code block, if known.
+    let mut code: Option<Syntax> = None;
     let events = Parser::new_ext(markdown, options).filter_map(|event| {
         Some(match event {
+            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(ref language))) => {
+                code = Some(Syntax::of_language(language)).filter(Syntax::is_known);
+                event
+            }
+            Event::End(TagEnd::CodeBlock) => {
+                code = None;
+                event
+            }
+            Event::Text(text) => match &mut code {
+                Some(syntax) => Event::Html(colored(&text, syntax).into()),
+                None => Event::Text(text),
+            },
             Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
             Event::Start(Tag::HtmlBlock) => Event::Start(Tag::Paragraph),
             Event::End(TagEnd::HtmlBlock) => Event::End(TagEnd::Paragraph),
@@ -33,6 +50,20 @@ pub(super) fn render(out: &mut String, markdown: &str) {
         })
     });
     html::push_html(out, events);
+}
+
+/// Returns lines of a code block as HTML.
+fn colored(text: &str, syntax: &mut Syntax) -> String {
+    let mut out = String::new();
+    for line in text.split_inclusive('\n') {
+        let (line, end) = match line.strip_suffix('\n') {
+            Some(line) => (line, "\n"),
+            None => (line, ""),
+        };
+        escape::code(&mut out, line, syntax, &[]);
+        out.push_str(end);
+    }
+    out
 }
 
 #[cfg(test)]
@@ -56,6 +87,22 @@ mod tests {
             table.contains("<td>b</td>") && !table.contains("style"),
             "{table}"
         );
+    }
+
+    #[cfg(feature = "syntax")]
+    #[test]
+    fn code_has_the_colours_of_its_language_and_is_escaped() {
+        let html = rendered("```rust\nlet a = \"<script>\";\n// <b>\n```\n\n<i>");
+        assert!(
+            html.contains("<span class=\"keyword\">let</span>"),
+            "{html}"
+        );
+        assert!(html.contains("<span class=\"comment\">"), "{html}");
+        assert!(
+            html.contains("&lt;script&gt;") && html.contains("&lt;b&gt;"),
+            "{html}"
+        );
+        assert!(!html.contains("<script") && !html.contains("<b>") && !html.contains("<i>"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::{
     Block, Detail, Exit, Part, Progress, Style, Tone,
     diff::{self, Line as DiffLine},
+    syntax::{Syntax, Word},
     wrap::{Break, Span},
 };
 
@@ -36,6 +37,29 @@ impl Line {
 
     fn exact(style: Style, text: impl Into<String>) -> Self {
         Self::new(style, text, Break::Anywhere)
+    }
+
+    /// Creates a line of code after other spans. Pieces without a role have the style.
+    fn code(before: Vec<Span<Style>>, style: Style, text: &str, syntax: &mut Syntax) -> Self {
+        let mut spans = before;
+        let pieces = syntax.pieces(text).into_iter();
+        spans.extend(pieces.map(|(role, text)| (role.map_or(style, word), text.to_owned())));
+        Self {
+            spans,
+            at: Break::Anywhere,
+            is_title: false,
+        }
+    }
+}
+
+/// Returns the style of a word in code.
+fn word(word: Word) -> Style {
+    match word {
+        Word::Keyword => Style::Keyword,
+        Word::Name => Style::Name,
+        Word::Text => Style::String,
+        Word::Number => Style::Number,
+        Word::Comment => Style::Comment,
     }
 }
 
@@ -87,22 +111,34 @@ fn body(part: &Part, detail: Detail, out: &mut Vec<Line>) {
             shortened(lines.collect(), detail, out);
         }
         Part::Code { language, text } => {
+            let mut syntax = Syntax::of_language(language);
             let lines = text.trim_end_matches('\n').lines();
-            let lines = lines.map(|line| Line::exact(code(language, line), line));
+            let lines = lines.map(|line| match syntax.is_known() {
+                true => Line::code(Vec::new(), Style::Plain, line, &mut syntax),
+                false => Line::exact(code(language, line), line),
+            });
             shortened(lines.collect(), detail, out);
         }
         Part::Diff { path, old, new } => {
             if !path.is_empty() {
                 out.push(Line::exact(Style::Command, path));
             }
-            let lines = diff::lines(old, new).into_iter().map(|line| {
-                let style = match line {
-                    DiffLine::Hunk(_) => Style::Hunk,
-                    DiffLine::Context(_) => Style::Plain,
-                    DiffLine::Added(_) => Style::Added,
-                    DiffLine::Removed(_) => Style::Removed,
-                };
-                Line::exact(style, line.signed())
+            let mut syntax = Syntax::of_file(path);
+            let lines = diff::lines(old, new).into_iter().map(|line| match &line {
+                DiffLine::Hunk(_) => {
+                    // The lines between two hunks are unknown to the parser.
+                    syntax = Syntax::of_file(path);
+                    Line::exact(Style::Hunk, line.signed())
+                }
+                DiffLine::Context(text) => {
+                    let sign = vec![(Style::Plain, " ".to_owned())];
+                    Line::code(sign, Style::Plain, text, &mut syntax)
+                }
+                DiffLine::Added(text) => {
+                    let sign = vec![(Style::Added, "+".to_owned())];
+                    Line::code(sign, Style::Added, text, &mut syntax)
+                }
+                DiffLine::Removed(_) => Line::exact(Style::Removed, line.signed()),
             });
             shortened(lines.collect(), detail, out);
         }
@@ -163,6 +199,7 @@ fn body(part: &Part, detail: Detail, out: &mut Vec<Line>) {
 /// Appends Markdown as it was written, with styles for headings, quotes and code.
 fn markdown(text: &str, out: &mut Vec<Line>) {
     let mut fence = None;
+    let mut syntax = Syntax::of_language("");
     for line in text.trim_end().lines() {
         let start = line.trim_start();
         let mark = ["```", "~~~"]
@@ -171,11 +208,15 @@ fn markdown(text: &str, out: &mut Vec<Line>) {
         let line = match (fence, mark) {
             (None, Some(mark)) => {
                 fence = Some(mark);
+                syntax = Syntax::of_language(start.trim_start_matches(['`', '~']).trim());
                 Line::exact(Style::Quiet, line)
             }
             (Some(open), Some(mark)) if open == mark => {
                 fence = None;
                 Line::exact(Style::Quiet, line)
+            }
+            (Some(_), _) if syntax.is_known() => {
+                Line::code(Vec::new(), Style::Plain, line, &mut syntax)
             }
             (Some(_), _) => Line::exact(Style::Code, line),
             _ if start.starts_with('#') => Line::words(Style::Heading, line),
@@ -261,10 +302,33 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "syntax")]
+    #[test]
+    fn code_has_the_colours_of_its_language() {
+        use Style::{Added, Comment, Hunk, Keyword, Name, Number, Plain, Removed};
+        let styles = |part: Part| -> Vec<Vec<Style>> {
+            let lines = of(&Block::new(Tone::Agent, "t").part(part), Detail::Full);
+            let lines = lines.into_iter().skip(1);
+            let styles = lines.map(|line| line.spans.into_iter().map(|(style, _)| style));
+            styles.map(Iterator::collect).collect()
+        };
+        let comment = styles(Part::code("python", "# a\nb"));
+        assert_eq!((comment[0][0], &*comment[1]), (Comment, &[Plain][..]));
+        let fence = styles(Part::Markdown("```rust\nconst A: u8 = 1;\n```".to_owned()));
+        assert!(
+            fence[1].contains(&Keyword) && fence[1].contains(&Number),
+            "{fence:?}"
+        );
+        let diff = styles(Part::diff("a.rs", "fn a() {}\n", "fn b() {}\n"));
+        assert_eq!((&*diff[1], &*diff[2]), (&[Hunk][..], &[Removed][..]));
+        assert!(diff[3].starts_with(&[Added, Keyword]), "{diff:?}");
+        assert!(diff[3].contains(&Name), "{diff:?}");
+    }
+
     #[test]
     fn code_in_markdown_ends_with_its_own_fence() {
         let block = Block::new(Tone::Agent, "t").part(Part::Markdown(
-            "# h\n```sh\n# no heading\n~~~\n```\n> q".to_owned(),
+            "# h\n```unknown\n# no heading\n~~~\n```\n> q".to_owned(),
         ));
         let styles = of(&block, Detail::Full);
         let styles: Vec<Style> = styles.iter().skip(1).map(|line| line.spans[0].0).collect();

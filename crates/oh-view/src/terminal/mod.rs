@@ -216,12 +216,14 @@ impl<W: Write> Printer for Terminal<W> {
 
 /// Splits spans so that the matches of the patterns have a separate style.
 fn highlighted(spans: &[Span<Style>], patterns: &[String]) -> Vec<Span<Style>> {
-    let split = spans.iter().flat_map(|(style, text)| {
-        let pieces = highlight::pieces(text, patterns).into_iter();
-        pieces.map(|(is_match, piece)| {
-            let style = if is_match { Style::Highlight } else { *style };
-            (style, piece.to_owned())
-        })
+    let spans: Vec<(Style, &str)> = spans
+        .iter()
+        .map(|(style, text)| (*style, &**text))
+        .collect();
+    let split = highlight::marked(&spans, patterns).into_iter();
+    let split = split.map(|(is_match, style, text)| {
+        let style = if is_match { Style::Highlight } else { style };
+        (style, text.to_owned())
     });
     split.collect()
 }

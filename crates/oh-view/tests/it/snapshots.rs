@@ -75,6 +75,7 @@ fn the_terminal_shows_each_kind_in_full() {
     );
 }
 
+#[cfg(feature = "syntax")]
 #[test]
 fn the_terminal_shows_each_kind_with_colours() {
     compare(
@@ -123,6 +124,7 @@ fn markdown_shows_each_kind() {
     compare("markdown.snap", &each(|event| markdown([event])));
 }
 
+#[cfg(feature = "syntax")]
 #[test]
 fn html_shows_each_kind() {
     compare(

@@ -122,6 +122,8 @@ impl From<openhands::Error> for Failure {
             | ErrorKind::IndexUnreachable
             | ErrorKind::UnknownVersion
             | ErrorKind::StateInUse
+            | ErrorKind::NoEngine
+            | ErrorKind::EngineDenied
             | ErrorKind::InvalidPath
             | ErrorKind::NotStarted => Exit::Configuration,
             ErrorKind::PendingConfirmation => Exit::Waiting,
@@ -144,6 +146,7 @@ macro_rules! from {
 from!(
     openhands::conversation::Error,
     openhands::process::Error,
+    openhands::sandbox::Error,
     openhands::protocol::Error,
     openhands::transport::Error,
     openhands::workspace::Error

@@ -9,6 +9,7 @@ mod exec;
 mod exit;
 mod hidden;
 mod hooks;
+mod login;
 mod mcp;
 mod near;
 mod profiles;
@@ -16,6 +17,7 @@ mod provision;
 mod records;
 mod rm;
 mod run;
+mod sandbox;
 mod secrets;
 mod serve;
 #[allow(dead_code, reason = "commands that are being written use the rest")]
@@ -71,8 +73,8 @@ enum Verb {
     Doctor(doctor::Options),
     /// Create the server's environment, or check the existing one.
     Provision(provision::Options),
-    /// Run a private server until Ctrl-C; prints its URL and session key to stdout.
-    Serve,
+    /// Run a server until Ctrl-C, or in the background; prints its URL and session key.
+    Serve(serve::Serve),
     /// List and change the models that are stored on a server.
     #[command(subcommand)]
     Profiles(profiles::Profiles),
@@ -82,6 +84,13 @@ enum Verb {
     /// List, change and test the MCP servers that are stored on a server.
     #[command(subcommand)]
     Mcp(mcp::Mcp),
+    /// Log a server in to a subscription of ChatGPT, to use it instead of a key.
+    Login(login::Login),
+    /// Log a server out of its subscription.
+    Logout(login::Logout),
+    /// List and remove containers with servers.
+    #[command(subcommand)]
+    Sandbox(sandbox::Sandbox),
     /// Check a file of hooks, or run hooks without a server.
     #[command(subcommand)]
     Hooks(hooks::Hooks),
@@ -107,10 +116,13 @@ async fn main() -> ExitCode {
         Verb::Status(options) => up::status(&options).await,
         Verb::Doctor(options) => doctor::doctor(&options).await,
         Verb::Provision(options) => provision::provision(options).await,
-        Verb::Serve => serve::serve().await,
+        Verb::Serve(options) => serve::serve(&options).await,
         Verb::Profiles(verb) => profiles::profiles(verb).await,
         Verb::Secrets(verb) => secrets::secrets(verb).await,
         Verb::Mcp(verb) => mcp::mcp(verb).await,
+        Verb::Login(options) => login::login(&options).await,
+        Verb::Logout(options) => login::logout(&options).await,
+        Verb::Sandbox(verb) => sandbox::sandbox(verb).await,
         Verb::Hooks(verb) => hooks::hooks(verb).await,
         Verb::Completions(options) => completions::completions(&options, Arguments::command()),
         Verb::Man(options) => completions::man(&options, Arguments::command()),

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use openhands::{
     Client, LocalServer, Workspace,
-    process::{AttachedServer, Progress},
+    process::{Attach, AttachedServer, Progress},
 };
 
 use crate::{
@@ -27,7 +27,8 @@ const PRESENT: Duration = Duration::from_secs(10);
 #[derive(Args)]
 pub(crate) struct At {
     /// Use the server at this URL, with the session key in OH_SESSION_API_KEYS_0 or
-    /// SESSION_API_KEY. Default: OH_SERVER, or the background server.
+    /// SESSION_API_KEY; or the server of this file, which `oh serve --detach` has written.
+    /// Default: OH_SERVER, or the background server.
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
 }
@@ -70,8 +71,11 @@ impl Server {
         }
     }
 
-    /// Connects to the server at the URL.
+    /// Connects to the server at the URL, or to the server of a connection file.
     pub(crate) async fn at(url: &str) -> Result<Self, Failure> {
+        if !url.contains("://") && Path::new(url).is_file() {
+            return Self::of_file(Path::new(url)).await;
+        }
         let client = Client::builder(url).session_api_key_from_env().build()?;
         client.check().await?;
         let version = client.server_info().await?.version.to_string();
@@ -94,14 +98,7 @@ impl Server {
         while records::in_use(place) {
             if file.exists() {
                 match AttachedServer::from_file(&file) {
-                    Ok(attach) => {
-                        let server = attach.ready_within(PRESENT).await?;
-                        return Ok(Some(Self::Given {
-                            client: server.client().clone(),
-                            version: server.info().version.to_string(),
-                            local: true,
-                        }));
-                    }
+                    Ok(attach) => return Self::attached(attach).await.map(Some),
                     // Removed in this moment.
                     Err(_) if !file.exists() => {}
                     Err(error) => return Err(error.into()),
@@ -110,6 +107,20 @@ impl Server {
             tokio::time::sleep(PAUSE).await;
         }
         Ok(None)
+    }
+
+    /// Connects to the server that has written this file.
+    async fn of_file(file: &Path) -> Result<Self, Failure> {
+        Self::attached(AttachedServer::from_file(file)?).await
+    }
+
+    async fn attached(attach: Attach) -> Result<Self, Failure> {
+        let server = attach.ready_within(PRESENT).await?;
+        Ok(Self::Given {
+            client: server.client().clone(),
+            version: server.info().version.to_string(),
+            local: true,
+        })
     }
 
     /// Starts a server whose state is in this place, where other programs find it.

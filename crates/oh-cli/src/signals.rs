@@ -59,3 +59,15 @@ pub(crate) fn stopped(signal: Signal) -> Exit {
         Signal::Terminate => Exit::Terminated,
     }
 }
+
+/// Sends SIGTERM to a child of this process.
+pub(crate) fn terminate(pid: u32) {
+    #[cfg(unix)]
+    if let Some(pid) = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+    {
+        // It may have ended by itself.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+}

@@ -16,8 +16,8 @@ const NAMED: usize = 8;
 
 /// Returns the server that keeps the state: the given one, or the background server.
 pub(crate) async fn server(at: &At) -> Result<Server, Failure> {
-    let server = match &at.server {
-        Some(url) => Some(Server::at(url).await?),
+    let server = match at.url() {
+        Some(url) => Some(Server::at(&url).await?),
         None => Server::background().await?,
     };
     server.ok_or_else(|| {

@@ -98,7 +98,7 @@ pub(crate) async fn up(options: &Up) -> Outcome {
         tokio::select! {
             () = sleep(PAUSE) => {}
             signal = signals.next() => {
-                end(child.id());
+                crate::signals::terminate(child.id());
                 let _ = child.wait();
                 return Ok(crate::signals::stopped(signal));
             }
@@ -203,18 +203,6 @@ pub(crate) async fn down() -> Outcome {
     }
     note("the background server has ended");
     Ok(Exit::Finished)
-}
-
-/// Sends SIGTERM to this child.
-fn end(pid: u32) {
-    #[cfg(unix)]
-    if let Some(pid) = i32::try_from(pid)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-    {
-        // It may have ended by itself.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-    }
 }
 
 #[derive(Args)]

@@ -6,10 +6,17 @@ use std::process::{Command, Stdio};
 
 /// Runs `oh` without any state; returns its exit code and its errors.
 fn oh(arguments: &[&str]) -> (Option<i32>, String) {
+    with(None, arguments)
+}
+
+/// Runs `oh` with a variable, without any state; returns its exit code and its errors.
+fn with(variable: Option<(&str, &str)>, arguments: &[&str]) -> (Option<i32>, String) {
     let home = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_oh"))
         .args(arguments)
         .env("OH_STATE_DIR", home.path())
+        .env_remove("OH_SERVER")
+        .envs(variable)
         .env_remove("LLM_MODEL")
         .env_remove("OH_UNSET")
         .stdin(Stdio::null())
@@ -77,4 +84,12 @@ fn incomplete_descriptions_are_rejected() {
         assert_eq!(found, Some(code), "{arguments:?}: {errors}");
         assert!(errors.contains(expected), "{arguments:?}: {errors}");
     }
+}
+
+#[test]
+fn the_server_of_the_environment_is_used() {
+    let server = Some(("OH_SERVER", "http://127.0.0.1:9"));
+    let (code, errors) = with(server, &["secrets", "ls"]);
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("127.0.0.1:9"), "{errors}");
 }

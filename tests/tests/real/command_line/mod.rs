@@ -2,8 +2,10 @@
 
 mod attach;
 mod files;
+mod login;
 mod options;
 mod runs;
+mod serve;
 mod stops;
 mod stored;
 mod terminal;

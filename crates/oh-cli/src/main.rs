@@ -1,12 +1,17 @@
 //! The `oh` command: runs agents, and diagnoses, provisions and runs a local agent server.
 
+mod ask;
 mod attach;
 mod completions;
 mod config;
 mod cp;
+mod diff;
 mod doctor;
+mod events;
 mod exec;
 mod exit;
+mod fork;
+mod goal;
 mod hidden;
 mod hooks;
 mod login;
@@ -15,6 +20,7 @@ mod near;
 mod profiles;
 mod provision;
 mod records;
+mod refresh;
 mod rm;
 mod run;
 mod sandbox;
@@ -59,6 +65,16 @@ enum Verb {
     Export(show::Export),
     /// Remove a run: its record, its events and its conversation. The agent's files stay.
     Rm(rm::Remove),
+    /// Print the events of a run as JSON lines.
+    Events(events::Options),
+    /// Print the changes that a run has made to the files of its git repository.
+    Diff(diff::Options),
+    /// Ask the agent's model about a run. The conversation stays as it is.
+    Ask(ask::Options),
+    /// Copy a run, and continue the copy with a task.
+    Fork(fork::Options),
+    /// Let the agent of a run work until an objective is reached.
+    Goal(goal::Options),
     /// Run a command on a server, show its output, and return its exit code.
     Exec(exec::Options),
     /// Copy a file to a server or from there.
@@ -109,6 +125,11 @@ async fn main() -> ExitCode {
         Verb::Show(options) => show::show(&options),
         Verb::Export(options) => show::export(&options),
         Verb::Rm(options) => rm::remove(&options).await,
+        Verb::Events(options) => events::events(options).await,
+        Verb::Diff(options) => diff::diff(options).await,
+        Verb::Ask(options) => ask::ask(options).await,
+        Verb::Fork(options) => fork::fork(options).await,
+        Verb::Goal(options) => goal::goal(options).await,
         Verb::Exec(options) => exec::exec(options).await,
         Verb::Cp(options) => cp::cp(options).await,
         Verb::Up(options) => up::up(&options).await,

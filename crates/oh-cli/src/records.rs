@@ -55,6 +55,9 @@ pub(crate) struct Record {
     /// Whether the conversation is on the background server.
     #[serde(default)]
     pub(crate) background: bool,
+    /// The run whose private server has the conversation, if this run is a fork of it.
+    #[serde(default)]
+    pub(crate) state_of: Option<ConversationId>,
     pub(crate) server_version: String,
     pub(crate) model: String,
     /// The beginning of the run, in seconds since 1970.
@@ -79,6 +82,7 @@ impl Record {
             directory: String::new(),
             server: None,
             background: false,
+            state_of: None,
             server_version: String::new(),
             model: String::new(),
             started: 0,
@@ -285,7 +289,7 @@ fn short(text: &str, characters: usize) -> String {
 }
 
 /// Returns all runs, the newest first. Leaves out what is no run.
-fn all() -> Result<Vec<(PathBuf, Record)>, Failure> {
+pub(crate) fn all() -> Result<Vec<(PathBuf, Record)>, Failure> {
     let runs = runs()?;
     let entries = match fs::read_dir(&runs) {
         Ok(entries) => entries,

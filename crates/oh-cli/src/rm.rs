@@ -6,7 +6,8 @@ use clap::Args;
 
 use crate::{
     exit::{Exit, Outcome},
-    records::{Place, find, unusable},
+    records::{Place, all, find, unusable},
+    target::place_of_server,
     up,
 };
 
@@ -24,8 +25,22 @@ pub(crate) async fn remove(options: &Remove) -> Outcome {
         // Fails if the run is in use.
         let place = Place::open(path)?;
         place.without_server()?;
-        if record.background {
-            up::delete(record.conversation).await?;
+        let forks: Vec<_> = all()?
+            .into_iter()
+            .filter(|(_, run)| run.state_of == Some(record.conversation))
+            .map(|(_, run)| run.conversation.to_string())
+            .collect();
+        if !forks.is_empty() {
+            let (id, forks) = (record.conversation, forks.join(", "));
+            let message = format!("the server of {id} has forks: remove them first: {forks}");
+            return Err(Exit::Configuration.because(message));
+        }
+        let server = place_of_server(place.path(), &record);
+        // Without the origin of a fork, nothing is left of its conversation.
+        if let Ok(server) = server
+            && server != place.path()
+        {
+            up::delete(&server, record.conversation).await?;
         }
         fs::remove_dir_all(place.path()).map_err(|error| unusable(place.path(), &error))?;
     }

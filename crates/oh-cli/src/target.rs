@@ -79,13 +79,28 @@ pub(crate) async fn server_of(path: &Path, record: &Record) -> Result<Server, Fa
     if let Some(url) = &record.server {
         return Server::at(url).await;
     }
-    let place = match record.background {
-        true => records::background()?,
-        false => path.to_owned(),
-    };
+    let place = place_of_server(path, record)?;
     match Server::of_another_program(&place).await? {
         Some(server) => Ok(server),
         None => Server::own(Place::open(place)?, &[], note).await,
+    }
+}
+
+/// Returns the place of the server that has the conversation of this run.
+pub(crate) fn place_of_server(path: &Path, record: &Record) -> Result<PathBuf, Failure> {
+    let Some(origin) = record.state_of.filter(|_| !record.background) else {
+        return match record.background {
+            true => records::background(),
+            false => Ok(path.to_owned()),
+        };
+    };
+    let place = records::place_of(origin)?;
+    match place.exists() {
+        true => Ok(place),
+        false => {
+            let message = format!("the run {origin}, whose server has this fork, is gone");
+            Err(Exit::Configuration.because(message))
+        }
     }
 }
 

@@ -291,16 +291,16 @@ async fn report(server: &Server, place: &Path) -> Result<Report, Failure> {
     })
 }
 
-/// Deletes a conversation of the background server, whether the server is running or not.
-pub(crate) async fn delete(id: ConversationId) -> Result<(), Failure> {
-    if let Some(server) = Server::background().await? {
+/// Deletes a conversation of the server in this place, whether the server is running or not.
+pub(crate) async fn delete(place: &Path, id: ConversationId) -> Result<(), Failure> {
+    if let Some(server) = Server::of_another_program(place).await? {
         return match server.client().call(Delete::new(id)).await {
             // Deleted by another program.
             Err(error) if error.status().is_some_and(|status| status.as_u16() == 404) => Ok(()),
             deleted => Ok(deleted.map(drop)?),
         };
     }
-    let place = Place::open(records::background()?)?;
+    let place = Place::open(place.to_owned())?;
     let path = place.server().join("conversations").join(id.to_hex());
     match fs::remove_dir_all(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unusable(&path, &error)),

@@ -1,6 +1,5 @@
 //! `oh attach`.
 
-mod record;
 mod talk;
 
 use std::time::Duration;
@@ -10,14 +9,15 @@ use openhands::{Conversation, RunOutcome};
 
 use crate::{
     exit::{Exit, Failure, Outcome},
-    records::{RUNNING, Record},
+    records::Record,
+    refresh,
     run::output::Output,
     server::At,
     signals::{Signals, stopped},
     talk::input::Input,
     target::Target,
 };
-use talk::{Left, Talk, error_of};
+use talk::{Left, Talk};
 
 /// Time in which the agent must stop before its own server ends.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -65,10 +65,16 @@ pub(crate) async fn attach(options: Options) -> Outcome {
     if matches!(input, Input::Person(_)) {
         output.note("type a message, or /help; Ctrl-C leaves");
     }
+    // A person who types would be disturbed by the live area.
+    let watching = match input {
+        Input::Nobody => output.watch(&conversation),
+        Input::Person(_) | Input::Program(_) => None,
+    };
     let mut talk = Talk::new(&conversation, &output, options.tail);
     let left = talk.until_left(&mut input, &mut signals).await;
     let mut last = talk.last.take();
     drop(talk);
+    drop(watching);
     if target.server.is_own() && conversation.state().execution_status().is_running() {
         output.note("leaving ends the server of this run: pausing the agent first");
         tokio::select! {
@@ -90,9 +96,9 @@ pub(crate) async fn attach(options: Options) -> Outcome {
         }
         _ => None,
     };
-    summarize(&mut record, &conversation, last.as_ref());
+    refresh::summarize(&mut record, &conversation, last.as_ref());
     let stored = match exit {
-        Ok(_) => record::store(&target, &record, &conversation, answer.as_deref()).await,
+        Ok(_) => refresh::store(&target, &record, &conversation, answer.as_deref()).await,
         Err(_) => Ok(()),
     };
     conversation.close().await?;
@@ -113,31 +119,4 @@ async fn paused(conversation: &Conversation) -> Option<RunOutcome> {
     conversation.pause().await.ok()?;
     let joined = conversation.join().timeout(SETTLE).await.ok()?;
     (!conversation.state().execution_status().is_running()).then_some(joined)
-}
-
-/// Updates the record of the run.
-fn summarize(record: &mut Record, conversation: &Conversation, last: Option<&RunOutcome>) {
-    let running = conversation.state().execution_status().is_running();
-    match last {
-        Some(last) if !running => {
-            record.status = last.status().to_string();
-            record.exit_code = Some(Exit::of(last).code());
-            record.error = error_of(last);
-        }
-        _ => {
-            RUNNING.clone_into(&mut record.status);
-            (record.exit_code, record.error) = (None, None);
-        }
-    }
-    let usage = conversation.usage().current();
-    record.cost = usage.cost();
-    record.tokens = usage
-        .prompt_tokens()
-        .saturating_add(usage.completion_tokens());
-    let newest = conversation.events();
-    let newest = newest.numbered().next_back();
-    record.events = newest.map_or(0, |(seq, _)| usize::try_from(seq + 1).unwrap_or(usize::MAX));
-    if record.model.is_empty() {
-        record.model = conversation.state().model().unwrap_or_default().to_string();
-    }
 }

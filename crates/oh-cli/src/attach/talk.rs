@@ -4,13 +4,14 @@ use std::{collections::VecDeque, time::Duration};
 
 use openhands::{
     ApprovalEvent, Conversation, Cursor, Event, ExecutionStatus, Payload, RunOutcome, RunStatus,
-    conversation::{self, NumberedEvents, PendingAction},
+    conversation::{self, ErrorKind, NumberedEvents, PendingAction},
     protocol::event::StateChange,
 };
 use tokio::task::JoinSet;
 
 use crate::{
     exit::{Exit, Failure},
+    refresh::error_of,
     run::output::Output,
     signals::{Signal, Signals},
     talk::{
@@ -66,6 +67,8 @@ pub(super) struct Talk<'a> {
     shown: Option<u64>,
     /// The actions that wait for an answer, as they were shown.
     open: Vec<PendingAction>,
+    /// The ids of the actions that this program has answered last.
+    answered: Vec<String>,
     queue: VecDeque<Act>,
     /// At most one message or answer.
     acting: JoinSet<Done>,
@@ -130,6 +133,7 @@ impl<'a> Talk<'a> {
             typing: true,
             shown: None,
             open: Vec::new(),
+            answered: Vec::new(),
             queue: VecDeque::new(),
             acting: JoinSet::new(),
             stopping: JoinSet::new(),
@@ -264,10 +268,15 @@ impl<'a> Talk<'a> {
     }
 
     fn close_approval(&mut self) {
-        if !self.open.is_empty() {
-            self.output.approval_closed(&ids(&self.open));
-            self.open.clear();
+        let ids = ids(&self.open);
+        if ids.is_empty() {
+            return;
         }
+        match self.answered == ids {
+            true => self.output.approval_closed(&ids),
+            false => self.output.approval_withdrawn(&ids),
+        }
+        self.open.clear();
     }
 
     /// Does what a line says.
@@ -281,6 +290,7 @@ impl<'a> Talk<'a> {
             Err(message) => self.output.input_rejected(&message),
             Ok(Command::Message(text)) => self.queue.push_back(Act::Message(text)),
             Ok(Command::Answer(answer)) => {
+                self.answered = named;
                 self.queue.push_back(Act::Answer(self.open.clone(), answer));
             }
             Ok(Command::Run) => {
@@ -320,6 +330,11 @@ impl<'a> Talk<'a> {
             match act {
                 Act::Message(text) => match conversation.send(text).and_run().await {
                     Ok(()) => Done::Working { run: false },
+                    Err(error) if error.kind() == ErrorKind::PendingConfirmation => {
+                        let first = "an action waits for approval: answer that first; the message \
+                                     was not sent";
+                        Done::Failed(first.to_owned())
+                    }
                     Err(error) => Done::Failed(error.to_string()),
                 },
                 Act::Answer(actions, given) => {
@@ -353,16 +368,6 @@ impl<'a> Talk<'a> {
     /// Returns why the connection has ended.
     async fn ended(&self) -> Failure {
         self.conversation.link().ended().await.into()
-    }
-}
-
-/// Returns the error of a run that did not finish.
-pub(super) fn error_of(outcome: &RunOutcome) -> Option<String> {
-    match (outcome.error(), outcome.reason()) {
-        _ if outcome.is_finished() => None,
-        (Some(error), _) => Some(format!("{}: {}", error.code, error.detail)),
-        (None, Some(reason)) => Some(reason.to_string()),
-        (None, None) => None,
     }
 }
 

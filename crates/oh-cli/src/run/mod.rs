@@ -204,7 +204,7 @@ async fn server(
         let message = "the file of a tool needs a private server: use --private, or name a module";
         return Err(Exit::Usage.because(message));
     }
-    if record.server.is_some() || record.background {
+    if record.server.is_some() || record.background || record.state_of.is_some() {
         return target::server_of(place.path(), record).await;
     }
     let shared = options.resume.is_none() && !options.private && files.is_empty();

@@ -2,7 +2,8 @@
 
 use std::{io::Read as _, path::PathBuf};
 
-use clap::Args;
+use clap::{Args, Parser};
+use openhands::ConversationId;
 
 use crate::{
     config::{Confirm, Settings},
@@ -81,6 +82,21 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Returns the options that continue a run with a message.
+    pub(crate) fn resuming(id: ConversationId, task: &str, json: bool) -> Result<Self, Failure> {
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            options: Options,
+        }
+        let id = id.to_string();
+        let words = ["oh", "--resume", &*id].into_iter();
+        let words = words.chain(json.then_some("--json")).chain(["--", task]);
+        let line = Line::try_parse_from(words);
+        let line = line.map_err(|error| Exit::Usage.because(error.to_string()))?;
+        Ok(line.options)
+    }
+
     /// Returns the settings on the command line.
     pub(super) fn settings(&self) -> Settings {
         let list = |texts: &[String]| (!texts.is_empty()).then(|| texts.to_vec());

@@ -14,7 +14,7 @@ use openhands::{
 };
 use serde_json::{Value, json};
 
-use super::{LONG, Running, asked, oh, on};
+use super::{LONG, Running, asked, oh, on, terminal::Pty};
 
 /// Creates a command that attaches to a run.
 fn attach(home: &Path, model: &ScriptedModel, server: &LocalServer, id: &str) -> Command {
@@ -258,5 +258,45 @@ async fn an_attachment_that_cannot_go_on_says_why() {
     assert_eq!(code, 3, "{errors}");
     assert!(errors.contains("conversation"), "{errors}");
     running.end();
+    server.shutdown(LONG).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_approves_with_a_command_and_talks() {
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
+    let script = Script::new()
+        .step(touch("one"))
+        .step(touch("two"))
+        .finish("Both are there.")
+        .finish("Nothing to add.");
+    let model = model(script).await;
+    let mut command = oh(home.path(), &model);
+    let first = Running::start(on(&mut command, &server, "Touch.").args(["--confirm", "always"]));
+    let id = id_of(&first.line("started"));
+    first.line("approval_requested");
+    let mut person = Pty::start(&attach(home.path(), &model, &server, &id), 100, 40);
+    person.shows("/reject [REASON]");
+    // Only the command approves. A message would change what is approved.
+    person.press("y\n");
+    person.shows("waits for approval");
+    person.press("/approve all\n");
+    person.shows("is no command here");
+    assert!(!server.workspace_dir().join("one").exists());
+    person.press("/approve\n");
+    let second = first.line("approval_requested");
+    assert!(second.to_string().contains("touch two"), "{second}");
+    person.shows("touch two");
+    person.press("/reject Not the second one.\n");
+    person.shows("Both are there.");
+    person.shows("oh: finished");
+    assert_eq!(first.end().0, 0);
+    person.press("Anything else?\n");
+    person.shows("Nothing to add.");
+    person.press("/quit\n");
+    let (code, lines, _) = person.end();
+    assert_eq!(code, 0, "{lines:#?}");
+    let there = |name: &str| server.workspace_dir().join(name).exists();
+    assert!(there("one") && !there("two"));
     server.shutdown(LONG).await.unwrap();
 }

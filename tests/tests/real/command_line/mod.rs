@@ -1,6 +1,7 @@
 //! The command `oh`, as a process, on a real server.
 
 mod attach;
+mod copies;
 mod files;
 mod login;
 mod options;

@@ -18,7 +18,7 @@ use super::{LONG, oh, on};
 const UNTIL_GO: &str = "until [ -e go ]; do sleep 0.1; done";
 
 /// A program in an emulated terminal.
-struct Pty {
+pub(super) struct Pty {
     master: Box<dyn MasterPty + Send>,
     child: Box<dyn Child + Send + Sync>,
     keyboard: Box<dyn std::io::Write + Send>,
@@ -41,7 +41,7 @@ fn size(columns: u16, rows: u16) -> PtySize {
 }
 
 impl Pty {
-    fn start(command: &Command, columns: u16, rows: u16) -> Self {
+    pub(super) fn start(command: &Command, columns: u16, rows: u16) -> Self {
         let pair = native_pty_system().openpty(size(columns, rows)).unwrap();
         let mut builder = CommandBuilder::new(command.get_program());
         builder.args(command.get_args().filter(|argument| *argument != "--json"));
@@ -83,7 +83,7 @@ impl Pty {
         emulated.parser.screen_mut().set_size(rows, columns);
     }
 
-    fn press(&mut self, keys: &str) {
+    pub(super) fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
@@ -121,7 +121,7 @@ impl Pty {
     }
 
     /// Waits until a line contains the text.
-    fn shows(&self, text: &str) -> String {
+    pub(super) fn shows(&self, text: &str) -> String {
         let end = Instant::now() + LONG;
         loop {
             let lines = self.lines();
@@ -134,7 +134,7 @@ impl Pty {
     }
 
     /// Waits for the end. Returns the exit code, the lines, and everything that was written.
-    fn end(mut self) -> (u32, Vec<String>, String) {
+    pub(super) fn end(mut self) -> (u32, Vec<String>, String) {
         let code = self.child.wait().unwrap().exit_code();
         let modes = format!("{:?}", self.master.get_termios().unwrap());
         assert_eq!(modes, self.modes);

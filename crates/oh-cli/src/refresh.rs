@@ -1,4 +1,5 @@
-//! The files of a run that no other program writes.
+//! The files of a run that no other program writes: brought up to date by commands that continue or
+//! copy its conversation.
 
 use std::{
     fs::{self, File},
@@ -6,16 +7,16 @@ use std::{
     path::Path,
 };
 
-use openhands::{Conversation, Cursor};
+use openhands::{Conversation, Cursor, RunOutcome};
 
 use crate::{
-    exit::Failure,
+    exit::{Exit, Failure},
     records::{EVENTS, Place, RUNNING, Record, unusable},
     target::Target,
 };
 
 /// Updates the files of the run, unless another program works with them, or nothing is recorded.
-pub(super) async fn store(
+pub(crate) async fn store(
     target: &Target,
     record: &Record,
     conversation: &Conversation,
@@ -33,8 +34,7 @@ pub(super) async fn store(
         },
     };
     let file = opened.path().join(EVENTS);
-    let failed = |error| unusable(&file, &error);
-    add_events(&file, conversation).await?.map_err(failed)?;
+    add_events(&file, conversation).await?;
     let mut record = record.clone();
     if record.status == RUNNING {
         // The agent goes on without a program that writes its record.
@@ -47,40 +47,74 @@ pub(super) async fn store(
     Ok(())
 }
 
+/// Updates the record of the run.
+pub(crate) fn summarize(
+    record: &mut Record,
+    conversation: &Conversation,
+    last: Option<&RunOutcome>,
+) {
+    let running = conversation.state().execution_status().is_running();
+    match last {
+        Some(last) if !running => {
+            record.status = last.status().to_string();
+            record.exit_code = Some(Exit::of(last).code());
+            record.error = error_of(last);
+        }
+        _ => {
+            RUNNING.clone_into(&mut record.status);
+            (record.exit_code, record.error) = (None, None);
+        }
+    }
+    let usage = conversation.usage().current();
+    record.cost = usage.cost();
+    record.tokens = usage
+        .prompt_tokens()
+        .saturating_add(usage.completion_tokens());
+    let newest = conversation.events();
+    let newest = newest.numbered().next_back();
+    record.events = newest.map_or(0, |(seq, _)| usize::try_from(seq + 1).unwrap_or(usize::MAX));
+    if record.model.is_empty() {
+        record.model = conversation.state().model().unwrap_or_default().to_string();
+    }
+}
+
+/// Returns the error of a run that did not finish.
+pub(crate) fn error_of(outcome: &RunOutcome) -> Option<String> {
+    match (outcome.error(), outcome.reason()) {
+        _ if outcome.is_finished() => None,
+        (Some(error), _) => Some(format!("{}: {}", error.code, error.detail)),
+        (None, Some(reason)) => Some(reason.to_string()),
+        (None, None) => None,
+    }
+}
+
 /// Appends the events that the file does not have yet.
-async fn add_events(path: &Path, conversation: &Conversation) -> Result<io::Result<()>, Failure> {
-    let complete = match complete_lines(path) {
-        Ok(lines) => lines,
-        Err(error) => return Ok(Err(error)),
-    };
+pub(crate) async fn add_events(path: &Path, conversation: &Conversation) -> Result<(), Failure> {
+    let failed = |error| unusable(path, &error);
+    let complete = complete_lines(path).map_err(failed)?;
     let newest = conversation.events();
     let Some((newest, _)) = newest.numbered().next_back() else {
-        return Ok(Ok(()));
+        return Ok(());
     };
     let cursor = match complete {
         0 => Cursor::Start,
-        lines if lines > newest => return Ok(Ok(())),
+        lines if lines > newest => return Ok(()),
         lines => Cursor::After(lines - 1),
     };
     let file = match complete {
         0 => File::create(path),
         _ => fs::OpenOptions::new().append(true).open(path),
     };
-    let mut file = match file {
-        Ok(file) => BufWriter::new(file),
-        Err(error) => return Ok(Err(error)),
-    };
+    let mut file = BufWriter::new(file.map_err(failed)?);
     let mut events = conversation.subscribe(cursor).numbered();
     while let Some(event) = events.next().await {
         let (seq, event) = event?;
-        if let Err(error) = writeln!(file, "{}", event.as_json()) {
-            return Ok(Err(error));
-        }
+        writeln!(file, "{}", event.as_json()).map_err(failed)?;
         if seq >= newest {
             break;
         }
     }
-    Ok(file.flush())
+    file.flush().map_err(failed)
 }
 
 /// Returns the number of lines. 0 if the last one is not complete: the file is written again.

@@ -5,6 +5,7 @@ mod copies;
 mod files;
 mod login;
 mod options;
+mod picture;
 mod runs;
 mod serve;
 mod stops;

@@ -23,6 +23,7 @@ pub(super) struct Pty {
     child: Box<dyn Child + Send + Sync>,
     keyboard: Box<dyn std::io::Write + Send>,
     screen: Arc<Mutex<Emulated>>,
+    reader: std::thread::JoinHandle<()>,
     /// The modes of the terminal before the program started.
     modes: String,
 }
@@ -59,7 +60,7 @@ impl Pty {
         }));
         let mut output = pair.master.try_clone_reader().unwrap();
         let emulated = Arc::clone(&screen);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             // Fails when the program has ended.
             while let Ok(count @ 1..) = output.read(&mut bytes) {
@@ -72,6 +73,7 @@ impl Pty {
             keyboard: pair.master.take_writer().unwrap(),
             master: pair.master,
             child,
+            reader,
             screen,
             modes,
         }
@@ -133,14 +135,22 @@ impl Pty {
         }
     }
 
+    /// Waits for the end. Returns the exit code, the lines and the screen.
+    pub(super) fn screen_at_end(self) -> (u32, Vec<String>, vt100::Screen) {
+        let emulated = Arc::clone(&self.screen);
+        let (code, lines, _) = self.end();
+        let screen = emulated.lock().unwrap().parser.screen().clone();
+        (code, lines, screen)
+    }
+
     /// Waits for the end. Returns the exit code, the lines, and everything that was written.
     pub(super) fn end(mut self) -> (u32, Vec<String>, String) {
         let code = self.child.wait().unwrap().exit_code();
         let modes = format!("{:?}", self.master.get_termios().unwrap());
         assert_eq!(modes, self.modes);
-        // The output is complete when the reader has ended and dropped its handle.
+        // The output is complete when the reader has ended.
         let end = Instant::now() + LONG;
-        while Arc::strong_count(&self.screen) > 1 && Instant::now() < end {
+        while !self.reader.is_finished() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(10));
         }
         let lines = self.lines();

@@ -101,6 +101,8 @@ impl Config {
             return Ok(());
         };
         let forbidden = [
+            // The model selects the provider, which gets the user's key.
+            ("model", settings.model.is_some()),
             ("base-url", settings.base_url.is_some()),
             ("approve", settings.approve.is_some()),
             ("hook", settings.hook.is_some()),
@@ -362,6 +364,7 @@ mod tests {
     #[test]
     fn a_project_cannot_redirect_keys_run_programs_or_approve() {
         for line in [
+            "model = \"elsewhere/m\"",
             "base-url = \"http://elsewhere\"",
             "server = \"http://elsewhere\"",
             "approve = [\"terminal\"]",

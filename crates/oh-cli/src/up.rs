@@ -121,6 +121,14 @@ async fn serve(options: &Up) -> Outcome {
     let place = Place::open(records::background()?)?;
     place.write(ALIVE, std::process::id().to_string().as_bytes())?;
     let alive = place.path().join(ALIVE);
+    let outcome = run(options, &place, &alive, &mut signals).await;
+    // Removed already if `oh down` has ended the server.
+    let _ = fs::remove_file(&alive);
+    outcome
+}
+
+/// Starts the background server, and waits for its end.
+async fn run(options: &Up, place: &Place, alive: &Path, signals: &mut Signals) -> Outcome {
     let begun = async {
         // Restarts take a second with a template, and the server shares its memory.
         let template = TemplateServer::builder()
@@ -139,12 +147,12 @@ async fn serve(options: &Up) -> Outcome {
     let (_template, server) = tokio::select! {
         begun = begun => begun?,
         signal = signals.next() => return Ok(crate::signals::stopped(signal)),
-        () = removed(&alive) => return Ok(Exit::Finished),
+        () = removed(alive) => return Ok(Exit::Finished),
     };
     let mut status = server.status();
     tokio::select! {
         _ = signals.next() => {}
-        () = removed(&alive) => {}
+        () = removed(alive) => {}
         () = idle(&server, options.idle) => note("the server has had no work"),
         _ = status.wait_for(|status| matches!(status, openhands::process::Status::Exited(_))) => {}
     }

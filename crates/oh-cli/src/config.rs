@@ -13,7 +13,7 @@ use crate::exit::{Exit, Failure};
 /// The name of a project's file.
 const PROJECT: &str = "oh.toml";
 
-/// Which actions wait for approval, from the weakest setting to the strictest.
+/// The actions that wait for approval, from the weakest setting to the strictest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Confirm {
@@ -44,7 +44,7 @@ pub(crate) struct Settings {
     pub(crate) server: Option<String>,
 }
 
-/// Where a setting comes from.
+/// The place that a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     Option,
@@ -63,7 +63,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// All settings.
+/// The settings of all places.
 #[derive(Debug)]
 pub(crate) struct Config {
     options: Settings,

@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Time in which a server that another program has started must respond.
 const PRESENT: Duration = Duration::from_secs(10);
 
-/// Where the server is.
+/// The place of the server.
 #[derive(Args)]
 pub(crate) struct At {
     /// Use the server at this URL, with the session key in OH_SESSION_API_KEYS_0 or

@@ -38,7 +38,7 @@ pub(super) enum Left {
     Lost(Failure),
 }
 
-/// Something to do, one after another.
+/// A step of the work; steps are done one after another.
 enum Act {
     Message(String),
     Answer(Vec<PendingAction>, Answer),
@@ -75,7 +75,7 @@ pub(super) struct Talk<'a> {
     /// Requests to stop the agent, which wait for nothing.
     stopping: JoinSet<Done>,
     watch: Watch,
-    /// How the last run has ended.
+    /// The end of the last run.
     pub(super) last: Option<RunOutcome>,
 }
 

@@ -53,7 +53,7 @@ pub(crate) struct Options {
     /// needs a private server. Can be repeated.
     #[arg(long, value_name = "NAME=MODULE", conflicts_with = "resume")]
     pub(super) tool: Vec<String>,
-    /// Which actions wait for approval. Default: never.
+    /// The actions that wait for approval. Default: never.
     #[arg(long, value_enum, conflicts_with = "resume")]
     pub(super) confirm: Option<Confirm>,
     /// Approve actions without a question: TOOL, TOOL:COMMAND or TOOL:BEGINNING*, such as

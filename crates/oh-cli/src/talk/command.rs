@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Nothing,
 }
 
-/// All commands of a program. A line has exactly one of them.
+/// The commands of a program. A line has exactly one of them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {

@@ -70,7 +70,7 @@ impl Answer {
     }
 }
 
-/// Where lines come from.
+/// The source of lines.
 pub(crate) enum Input {
     /// Lines of JSON.
     Program(mpsc::Receiver<String>),

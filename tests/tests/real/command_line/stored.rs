@@ -184,12 +184,16 @@ async fn a_terminal_does_not_show_the_value_of_a_secret() {
         words.extend(inner.get_args().map(|word| word.to_str().unwrap()));
         // `script` gives the program a terminal.
         let mut command = Command::new("script");
+        command.env("SHELL", "/bin/sh");
         for (name, value) in inner.get_envs() {
             command.env(name, value.unwrap_or_default());
         }
         let mut child = command
             .args(["--quiet", "--return", "--command"])
-            .arg(format!("{}; code=$?; stty -a; exit $code", words.join(" ")))
+            .arg(format!(
+                "trap : INT; {}; code=$?; stty -a; exit $code",
+                words.join(" ")
+            ))
             .arg("/dev/null")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,30 +1,46 @@
-//! `cargo xtask size`: builds a program for a small size, and compares it with its limit.
+//! `cargo xtask size`: builds programs for release, and compares their sizes with their limits.
 
 use std::fs;
 
 use crate::{Result, cargo};
 
-/// A program, and the most bytes that it may have.
-const PROGRAMS: [(&str, u64); 1] = [("queue-worker", 2 << 20)];
-/// Settings of the release profile, as environment variables.
-const PROFILE: [(&str, &str); 5] = [
-    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "z"),
-    ("CARGO_PROFILE_RELEASE_LTO", "fat"),
-    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
-    ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
-    ("CARGO_PROFILE_RELEASE_STRIP", "symbols"),
+struct Program {
+    package: &'static str,
+    name: &'static str,
+    /// Variables that change the release profile of the workspace.
+    profile: &'static [(&'static str, &'static str)],
+    /// The most bytes that the program may have.
+    limit: u64,
+}
+
+const PROGRAMS: [Program; 2] = [
+    Program {
+        package: "oh-cli",
+        name: "oh",
+        profile: &[],
+        limit: 12 << 20,
+    },
+    Program {
+        package: "queue-worker",
+        name: "queue-worker",
+        profile: &[
+            ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "z"),
+            ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
+        ],
+        limit: 2 << 20,
+    },
 ];
 
 pub(crate) fn run() -> Result {
     let directory = cargo::root().join("target/size");
-    for (name, limit) in PROGRAMS {
-        let mut build = cargo::cargo(&["build", "--release", "--quiet", "--package", name]);
-        build.arg("--target-dir").arg(&directory).envs(PROFILE);
+    for program in PROGRAMS {
+        let mut build = cargo::cargo(&["build", "--release", "--quiet", "--package"]);
+        build.arg(program.package).arg("--target-dir");
+        build.arg(&directory).envs(program.profile.iter().copied());
         cargo::run(build)?;
-        let program = directory.join("release").join(name);
-        let size =
-            fs::metadata(&program).map_err(|error| format!("{}: {error}", program.display()));
-        let size = size?.len();
+        let path = directory.join("release").join(program.name);
+        let size = fs::metadata(&path).map_err(|error| format!("{}: {error}", path.display()));
+        let (size, Program { name, limit, .. }) = (size?.len(), program);
         cargo::print(&format!("{name}: {size} bytes, at most {limit}\n"));
         if size > limit {
             return Err(format!("{name} is larger than {limit} bytes"));

@@ -2,8 +2,11 @@
 
 use std::{
     error::Error as _,
-    io,
+    fs::File,
+    io::{self, Read},
     path::{Path, PathBuf},
+    pin::pin,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -72,20 +75,23 @@ pub(crate) async fn cp(options: Options) -> Outcome {
             return Err(Exit::Usage.because(message));
         }
     };
-    let copying = async {
-        let site = match name {
-            SERVER => Site::of_server(&options.at).await?,
-            id => Site::of_run(id, &options.at).await?,
-        };
-        copy.run(&site.workspace).await?;
-        site.server.end(false).await?;
-        Ok(Exit::Finished)
+    let found = async {
+        match name {
+            SERVER => Site::of_server(&options.at).await,
+            id => Site::of_run(id, &options.at).await,
+        }
     };
+    let site = tokio::select! {
+        found = found => found?,
+        signal = signals.next() => return Ok(stopped(signal)),
+    };
+    let exit = copy.run(&site.workspace, &mut signals).await?;
     tokio::select! {
-        copied = copying => copied,
-        // Dropping a copy leaves the target as it was.
-        signal = signals.next() => Ok(stopped(signal)),
+        ended = site.server.end(exit != Exit::Finished) => ended?,
+        // Dropping the server ends it at once.
+        signal = signals.next() => return Ok(stopped(signal)),
     }
+    Ok(exit)
 }
 
 enum Copy<'a> {
@@ -94,10 +100,14 @@ enum Copy<'a> {
 }
 
 impl Copy<'_> {
-    async fn run(&self, workspace: &Workspace) -> Result<(), Failure> {
+    /// Copies. After a signal, the target is as it was, and nothing else is left.
+    async fn run(&self, workspace: &Workspace, signals: &mut Signals) -> Outcome {
         match *self {
-            Self::Down { from, to } => down(workspace, from, to).await,
-            Self::Up { from, to } => up(workspace, from, to).await,
+            Self::Down { from, to } => tokio::select! {
+                copied = down(workspace, from, to) => copied.map(|()| Exit::Finished),
+                signal = signals.next() => Ok(stopped(signal)),
+            },
+            Self::Up { from, to } => up(workspace, from, to, signals).await,
         }
     }
 }
@@ -125,7 +135,7 @@ async fn down(workspace: &Workspace, from: &str, to: &str) -> Result<(), Failure
     })
 }
 
-async fn up(workspace: &Workspace, from: &str, to: &str) -> Result<(), Failure> {
+async fn up(workspace: &Workspace, from: &str, to: &str, signals: &mut Signals) -> Outcome {
     if from != STREAM && Path::new(from).is_dir() {
         return Err(directory(from));
     }
@@ -133,34 +143,117 @@ async fn up(workspace: &Workspace, from: &str, to: &str) -> Result<(), Failure> 
         STREAM => None,
         from => Some(name_of(from)?),
     };
-    let target = target(workspace, to, name).await?;
+    let target = tokio::select! {
+        target = target(workspace, to, name) => target?,
+        signal = signals.next() => return Ok(stopped(signal)),
+    };
     // The server writes in place, so a file that is complete is renamed.
     let partial = format!("{target}.oh-{}", ConversationId::random().to_hex());
+    let switch = Switch::default();
+    let copied = {
+        let mut sent = pin!(send(workspace, from, &partial, switch.clone()));
+        tokio::select! {
+            sent = &mut sent => sent.map(|()| Exit::Finished),
+            // Dropping an incomplete upload leaves nothing. The server writes a complete one, even
+            // if nobody waits for it: a file that is removed too early would appear again.
+            signal = signals.next() => match switch.stop() {
+                true => return Ok(stopped(signal)),
+                false => tokio::select! {
+                    _ = &mut sent => Ok(stopped(signal)),
+                    again = signals.next() => return Ok(stopped(again)),
+                },
+            },
+        }
+    };
+    let moved = match copied {
+        Ok(Exit::Finished) => {
+            let line = format!("mv -f -- {} {}", quoted(&partial), quoted(&target));
+            shell(workspace, &line).await.map(|_| Exit::Finished)
+        }
+        other => other,
+    };
+    if !matches!(moved, Ok(Exit::Finished)) {
+        let line = format!("rm -f -- {}", quoted(&partial));
+        tokio::select! {
+            // The reason for the failure matters more.
+            _ = shell(workspace, &line) => {}
+            _ = signals.next() => {}
+        }
+    }
+    moved
+}
+
+/// Sends a file or stdin to this path on the server.
+async fn send(workspace: &Workspace, from: &str, to: &str, switch: Switch) -> Result<(), Failure> {
+    let unreadable =
+        |error: io::Error| Exit::Configuration.because(format!("cannot read {from}: {error}"));
     let bar = bar();
     let shown = bar.clone();
     let upload = workspace
-        .upload(&*partial)
-        .progress(move |progress| show(&shown, progress));
+        .upload(to)
+        .progress(move |progress| shown.set_position(progress.done));
     let copied = match from {
-        STREAM => upload.from_reader(io::stdin()).await,
-        from => upload.from_path(from).await,
+        STREAM => {
+            let source = io::stdin();
+            upload.from_reader(Stoppable { source, switch }).await
+        }
+        from => {
+            let source = File::open(from).map_err(unreadable)?;
+            let state = |file: &File| {
+                file.metadata()
+                    .and_then(|meta| Ok((meta.len(), meta.modified()?)))
+            };
+            let before = state(&source).map_err(unreadable)?;
+            bar.set_length(before.0);
+            let watched = source.try_clone().map_err(unreadable)?;
+            let copied = upload.from_reader(Stoppable { source, switch }).await;
+            if copied.is_ok() && state(&watched).map_err(unreadable)? != before {
+                let message = format!("{from} has changed while it was copied: try again");
+                return Err(Exit::Configuration.because(message));
+            }
+            copied
+        }
     };
     bar.finish_and_clear();
-    let moved = match copied {
-        Ok(_) => {
-            shell(
-                workspace,
-                &format!("mv -f -- {} {}", quoted(&partial), quoted(&target)),
-            )
-            .await
-        }
-        Err(error) => Err(failed(error)),
-    };
-    if moved.is_err() {
-        // The reason for the failure matters more.
-        let _ = shell(workspace, &format!("rm -f -- {}", quoted(&partial))).await;
+    copied.map(drop).map_err(failed)
+}
+
+/// Decides between the end of a source and a signal. The first one counts.
+#[derive(Clone, Default)]
+struct Switch(Arc<OnceLock<Position>>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Position {
+    Ended,
+    Stopped,
+}
+
+impl Switch {
+    /// Stops the source. Returns false if it has ended before.
+    fn stop(&self) -> bool {
+        *self.0.get_or_init(|| Position::Stopped) == Position::Stopped
     }
-    moved.map(drop)
+
+    /// Ends the source. Returns false if it was stopped before.
+    fn end(&self) -> bool {
+        *self.0.get_or_init(|| Position::Ended) == Position::Ended
+    }
+}
+
+/// A source that never ends after it was stopped: its next read fails.
+struct Stoppable<R> {
+    source: R,
+    switch: Switch,
+}
+
+impl<R: Read> Read for Stoppable<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        match count > 0 || self.switch.end() {
+            true => Ok(count),
+            false => Err(io::Error::other("stopped")),
+        }
+    }
 }
 
 /// Returns the path of the copy: if `to` is a directory, the name in it.
@@ -247,6 +340,29 @@ fn show(bar: &ProgressBar, progress: Progress) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_that_was_stopped_never_ends() {
+        let switch = Switch::default();
+        let source = &b"text"[..];
+        let mut stopped = Stoppable {
+            source,
+            switch: switch.clone(),
+        };
+        let mut buffer = [0; 9];
+        assert_eq!(stopped.read(&mut buffer).unwrap(), 4);
+        assert!(switch.stop());
+        stopped.read(&mut buffer).unwrap_err();
+
+        let switch = Switch::default();
+        let mut ended = Stoppable {
+            source: io::empty(),
+            switch: switch.clone(),
+        };
+        assert_eq!(ended.read(&mut buffer).unwrap(), 0);
+        assert!(!switch.stop());
+        assert_eq!(ended.read(&mut buffer).unwrap(), 0);
+    }
 
     #[test]
     fn a_colon_names_the_other_side_unless_it_is_in_a_path() {

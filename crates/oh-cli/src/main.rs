@@ -37,11 +37,13 @@ mod talk;
 mod target;
 mod up;
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use exit::Exit;
+use tokio::runtime::Runtime;
+
+use exit::{Exit, Outcome};
 
 /// Runs coding agents on an OpenHands agent server.
 #[derive(Parser)]
@@ -116,9 +118,30 @@ enum Verb {
     Man(completions::Pages),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let outcome = match Arguments::parse().verb {
+/// Time for threads that still read or write a file at the end. A read of stdin may never return.
+const THREADS: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let verb = Arguments::parse().verb;
+    let exit = match Runtime::new() {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(outcome(verb));
+            runtime.shutdown_timeout(THREADS);
+            outcome
+        }
+        Err(error) => Err(Exit::Internal.because(format!("cannot start threads: {error}"))),
+    };
+    let exit = exit.unwrap_or_else(|failure| {
+        if failure.exit != Exit::ClosedOutput {
+            let _ = writeln!(std::io::stderr(), "oh: {}", failure.message);
+        }
+        failure.exit
+    });
+    ExitCode::from(exit.code())
+}
+
+async fn outcome(verb: Verb) -> Outcome {
+    match verb {
         Verb::Run(options) => run::run(*options).await,
         Verb::Attach(options) => attach::attach(options).await,
         Verb::Ls(options) => records::list(&options),
@@ -147,12 +170,5 @@ async fn main() -> ExitCode {
         Verb::Hooks(verb) => hooks::hooks(verb).await,
         Verb::Completions(options) => completions::completions(&options, Arguments::command()),
         Verb::Man(options) => completions::man(&options, Arguments::command()),
-    };
-    let exit = outcome.unwrap_or_else(|failure| {
-        if failure.exit != Exit::ClosedOutput {
-            let _ = writeln!(std::io::stderr(), "oh: {}", failure.message);
-        }
-        failure.exit
-    });
-    ExitCode::from(exit.code())
+    }
 }

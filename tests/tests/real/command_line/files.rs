@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, Command, Output, Stdio},
 };
@@ -12,6 +12,8 @@ use openhands::{
     secrecy::ExposeSecret as _,
     testkit::{Script, ScriptedModel},
 };
+
+use openhands_tests::containers::eventually;
 
 use super::{LONG, Running, oh, on};
 
@@ -185,14 +187,7 @@ async fn files_are_copied_whole_or_not_at_all() {
     }
     assert_eq!(fs::read_to_string(here.join("kept")).unwrap(), "kept");
     assert_eq!(fs::read_to_string(work.join("kept")).unwrap(), "kept");
-    let names = |directory: &Path| {
-        let entries = fs::read_dir(directory).unwrap().flatten();
-        let names = entries.map(|entry| entry.file_name().into_string().unwrap());
-        names
-            .filter(|name| name.contains(".oh-"))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(names(work), [""; 0]);
+    assert_eq!(incomplete(work), [""; 0]);
 
     let mut exec = at(home.path(), &model, &server, "exec");
     let output = exec
@@ -200,5 +195,66 @@ async fn files_are_copied_whole_or_not_at_all() {
         .output()
         .unwrap();
     assert_eq!(ended(&output).1, "big file\n");
+    server.shutdown(LONG).await.unwrap();
+}
+
+/// Returns the names of the files that `oh cp` has not renamed yet.
+fn incomplete(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap().flatten();
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    names.filter(|name| name.contains(".oh-")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_copy_leaves_the_target_and_nothing_else() {
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
+    let model = ScriptedModel::builder().start().await.unwrap();
+    let (work, source) = (server.workspace_dir(), home.path().join("large"));
+    let target = work.join("target");
+    fs::write(&target, "kept").unwrap();
+    fs::File::create(&source)
+        .unwrap()
+        .set_len(300 << 20)
+        .unwrap();
+    let there = format!("server:{}", target.display());
+    let cp = |from: &str, to: &str| {
+        let mut command = at(home.path(), &model, &server, "cp");
+        command.args([from, to]).stdin(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let interrupted = |child: Child| {
+        signal(&child, "INT");
+        let (code, _, errors) = ended(&child.wait_with_output().unwrap());
+        assert_eq!((code, &*errors), (Some(130), ""));
+        assert_eq!(incomplete(work), [""; 0]);
+        assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
+    };
+
+    // The server has received the file, and writes it.
+    let child = cp(source.to_str().unwrap(), &there);
+    eventually("the server writes the file", || {
+        !incomplete(work).is_empty()
+    });
+    interrupted(child);
+
+    // The source has not ended.
+    let mut child = cp("-", &there);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&vec![b'a'; 2 << 20]).unwrap();
+    interrupted(child);
+    drop(stdin);
+
+    // A download.
+    fs::rename(&source, work.join("large")).unwrap();
+    let here = home.path().join("here");
+    fs::create_dir(&here).unwrap();
+    let from = format!("server:{}", work.join("large").display());
+    let child = cp(&from, here.join("copy").to_str().unwrap());
+    eventually("the download begins", || {
+        here.read_dir().unwrap().count() > 0
+    });
+    interrupted(child);
+    assert_eq!(here.read_dir().unwrap().count(), 0);
     server.shutdown(LONG).await.unwrap();
 }

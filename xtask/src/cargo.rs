@@ -67,6 +67,11 @@ pub(crate) fn example_program(name: &str) -> Result<PathBuf> {
     program(&["build", "--example"], name)
 }
 
+/// Builds the command `name`, and returns its program.
+pub(crate) fn command_program(name: &str) -> Result<PathBuf> {
+    program(&["build", "--bin"], name)
+}
+
 fn program(build: &[&str], name: &str) -> Result<PathBuf> {
     let mut command = cargo(build);
     command.arg(name).args(ALL);

@@ -49,6 +49,7 @@ const WITH_LIMITS: &[&str] = &[
     "runtime::a_killed_owner_",
     "runtime::an_owner_killed_",
     "runtime::only_conversations_",
+    "command::",
 ];
 const PODMAN_LIMIT: u64 = 1_048_576;
 /// The bit of the capability to raise limits.
@@ -98,11 +99,13 @@ fn on(engine: &Engine, kind: Kind, long: bool, names: &[String]) -> Result {
     let place = env::temp_dir().join(format!("oh-containers-{}", std::process::id()));
     fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
     let example = cargo::example_program(EXAMPLE)?;
+    let oh = cargo::command_program("oh")?;
     let run_tests = |program: &str, selected: &[String]| -> Result {
         let mut command = Command::new(cargo::test_program(program)?);
         command.env("DOCKER_HOST", engine.address());
         command.env("OPENHANDS_TEST_IMAGE", image::tag()?);
         command.env("OPENHANDS_TEST_EXAMPLE", &example);
+        command.env("OPENHANDS_TEST_OH", &oh);
         command
             .env("OPENHANDS_TEST_RUN", &run)
             .env("TMPDIR", &place);

@@ -13,6 +13,7 @@ use openhands::{
     admin::Admin,
     process::{Environment, Provisioner, SERVER_VERSION},
     protocol::calls::profiles::Validation,
+    sandbox::Engine,
 };
 
 use crate::{
@@ -25,6 +26,10 @@ use crate::{
 
 /// A shell that needs longer to start makes the first command of an agent unreliable.
 const SLOW_SHELL: Duration = Duration::from_millis(500);
+/// Time in which an engine must answer.
+const ENGINE_LIMIT: Duration = Duration::from_secs(5);
+/// The longest time that is measured.
+const SHELL_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -57,6 +62,12 @@ pub(crate) async fn doctor(options: &Options) -> Outcome {
         }
     };
     writeln!(out, "background server: {background}")?;
+    let engine = match Engine::connect().within(ENGINE_LIMIT).await {
+        Ok(engine) => format!("{} at {}", engine.platform(), engine.address()),
+        // Only containers need one.
+        Err(error) => clean(&format!("none: {error}")),
+    };
+    writeln!(out, "container engine: {engine}")?;
     // Without a usable environment, there is nothing to start.
     if options.full && problems.is_empty() {
         full(&mut out, &mut problems).await?;
@@ -162,18 +173,24 @@ async fn full(out: &mut impl Write, problems: &mut Vec<String>) -> Result<(), Fa
         server.info().version,
         begun.elapsed().as_secs_f64()
     )?;
-    if let Some(time) = server.shell_start() {
-        let milliseconds = time.as_millis();
-        writeln!(out, "shell: starts in {milliseconds} ms")?;
-        if time > SLOW_SHELL {
-            problems.push(format!(
-                "your shell needs {milliseconds} ms to start, so programs that inherit your home \
-                 can miss the first command of a terminal: shorten its start-up files"
-            ));
-        }
-    }
     let command = server.execute("echo works").await?;
     writeln!(out, "command: {}", clean(command.stdout().trim()))?;
+    // Nothing else runs meanwhile.
+    let begun = Instant::now();
+    let shell = server.execute("bash -ic exit </dev/null >/dev/null 2>&1");
+    let shell = shell.timeout(SHELL_LIMIT).await?;
+    let time = begun.elapsed();
+    let (more, seconds) = match shell.exit_code() {
+        Some(_) => ("", time.as_secs_f64()),
+        None => ("more than ", SHELL_LIMIT.as_secs_f64()),
+    };
+    writeln!(out, "shell: starts in {more}{seconds:.2} s")?;
+    if time > SLOW_SHELL {
+        problems.push(format!(
+            "your shell needs {more}{seconds:.2} s to start, so programs that inherit your home \
+             can miss the first command of a terminal: shorten its start-up files"
+        ));
+    }
     match run::model_here() {
         Err(error) => writeln!(out, "model: not tried: {error}")?,
         Ok(llm) => {

@@ -55,6 +55,9 @@ pub(crate) struct Record {
     /// Whether the conversation is on the background server.
     #[serde(default)]
     pub(crate) background: bool,
+    /// The container in which the private server runs the agent.
+    #[serde(default)]
+    pub(crate) container: Option<Container>,
     /// The run whose private server has the conversation, if this run is a fork of it.
     #[serde(default)]
     pub(crate) state_of: Option<ConversationId>,
@@ -70,6 +73,13 @@ pub(crate) struct Record {
     pub(crate) events: usize,
 }
 
+/// A container of Docker that sees the agent's directory as `/workspace`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Container {
+    /// The image. Not set: the one that the server's authors publish.
+    pub(crate) image: Option<String>,
+}
+
 impl Record {
     pub(crate) fn new(conversation: ConversationId, task: &str) -> Self {
         Self {
@@ -82,6 +92,7 @@ impl Record {
             directory: String::new(),
             server: None,
             background: false,
+            container: None,
             state_of: None,
             server_version: String::new(),
             model: String::new(),

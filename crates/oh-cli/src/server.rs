@@ -8,14 +8,16 @@ use std::{
 use clap::Args;
 use openhands::{
     Client, LocalServer, Workspace,
-    process::{Attach, AttachedServer, Progress},
+    process::{Attach, AttachedServer, ConversationContainers, Progress},
 };
 
 use crate::{
     exit::{Exit, Failure},
-    records::{self, Place},
+    records::{self, Container, Place, Record},
 };
 
+/// The agent's directory in a container.
+const MOUNTED: &str = "/workspace";
 /// Time in which an own server must end.
 const GRACE: Duration = Duration::from_secs(10);
 /// Time between two looks at a server that another program starts.
@@ -125,10 +127,12 @@ impl Server {
 
     /// Starts a server whose state is in this place, where other programs find it.
     ///
-    /// `modules` are directories of Python modules that conversations can load.
+    /// `modules` are directories of Python modules that conversations can load. The agents run in
+    /// the container, if there is one.
     pub(crate) async fn own(
         place: Place,
         modules: &[PathBuf],
+        container: Option<&Container>,
         report: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Self, Failure> {
         let builder = LocalServer::builder()
@@ -136,7 +140,14 @@ impl Server {
             .connection_file(records::connection(place.path()))
             .on_progress(move |step: Progress| report(&step.to_string()));
         let modules = modules.iter();
-        let builder = modules.fold(builder, |builder, path| builder.python_path(path));
+        let mut builder = modules.fold(builder, |builder, path| builder.python_path(path));
+        if let Some(container) = container {
+            let mut containers = ConversationContainers::new();
+            if let Some(image) = &container.image {
+                containers = containers.image(image);
+            }
+            builder = builder.conversation_containers(containers);
+        }
         let server = builder.start().await?;
         Ok(Self::Own {
             server,
@@ -174,6 +185,15 @@ impl Server {
 
     pub(crate) fn workspace(&self, directory: &str) -> Workspace {
         Workspace::new(self.client(), directory)
+    }
+
+    /// Returns the directory of a run, as its agent sees it. Commands there run where the agent
+    /// runs: outside of its container, git would obey the settings that the agent has written.
+    pub(crate) fn workspace_of(&self, record: &Record) -> Workspace {
+        match record.container {
+            Some(_) => self.workspace(MOUNTED).in_conversation(record.conversation),
+            None => self.workspace(&record.directory),
+        }
     }
 
     /// Returns whether the server works with the files of this machine.

@@ -21,7 +21,11 @@ impl Site {
     pub(crate) async fn of_run(id: &str, at: &At) -> Result<Self, Failure> {
         let target = Target::find(id, at).await?;
         let directory = match &target.record {
-            Some(record) => record.directory.clone(),
+            Some(record) => {
+                let workspace = target.server.workspace_of(record);
+                let server = target.server;
+                return Ok(Self { server, workspace });
+            }
             None => {
                 let info = target.server.client().call(&Get::new(target.id)).await?;
                 let state = info.state();

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use openhands::{Conversation, ConversationId, conversation::Conversations};
+use openhands::{
+    Conversation, ConversationId, conversation::Conversations,
+    protocol::calls::conversations::Reprovision,
+};
 
 use crate::{
     exit::{Exit, Failure},
@@ -82,8 +85,24 @@ pub(crate) async fn server_of(path: &Path, record: &Record) -> Result<Server, Fa
     let place = place_of_server(path, record)?;
     match Server::of_another_program(&place).await? {
         Some(server) => Ok(server),
-        None => Server::own(Place::open(place)?, &[], note).await,
+        None => {
+            let container = record.container.as_ref();
+            let server = Server::own(Place::open(place)?, &[], container, note).await?;
+            start_container(&server, record).await?;
+            Ok(server)
+        }
     }
+}
+
+/// Starts the container of an earlier run again, if the run has one.
+pub(crate) async fn start_container(server: &Server, record: &Record) -> Result<(), Failure> {
+    if record.container.is_some() {
+        note("starting the container");
+        // The first request would start it as well, but has less time.
+        let call = Reprovision::new(record.conversation);
+        server.client().call(&call).await?;
+    }
+    Ok(())
 }
 
 /// Returns the place of the server that has the conversation of this run.

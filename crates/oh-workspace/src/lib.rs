@@ -43,6 +43,7 @@ mod error;
 mod ext;
 mod files;
 mod git;
+mod helper;
 mod path;
 mod place;
 mod repositories;

@@ -11,22 +11,25 @@ use oh_protocol::calls::{
     bash::{Execute, ExecuteRequest},
     files::Upload,
 };
-use oh_transport::Client;
+use oh_transport::WorkspaceHandle as _;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
 use tracing::warn;
 
-use crate::{Error, ErrorKind, Result, shell::quoted};
+use crate::{Error, ErrorKind, Result, Workspace, helper::helper, shell::quoted};
 
-/// Creates the directory. A background process removes it in case the client cannot, because the
-/// client was killed or lost its connection permanently.
-const MAKE: &str = "umask 077; d=$(mktemp -d \"${TMPDIR:-/tmp}/oh-hiding.XXXXXXXXXX\") || exit 1; \
-                    (trap 'rm -rf \"$d\"; exit' HUP INT TERM; n=0; \
-                    while [ -d \"$d\" ] && [ $n -lt 300 ]; do sleep 1; n=$((n+1)); done; \
-                    rm -rf \"$d\") </dev/null >/dev/null 2>&1 & printf '%s' \"$d\"";
-/// Creates a directory that stays until it is removed.
-const MAKE_LASTING: &str =
-    "umask 077; mktemp -d \"${TMPDIR:-/tmp}/oh-output.XXXXXXXXXX\" | tr -d '\\n'";
+/// Creates the directory for temporary files.
+const MAKE: &str =
+    "umask 077; d=$(mktemp -d \"${TMPDIR:-/tmp}/oh-private.XXXXXXXXXX\") || exit 1\n";
+/// Creates the directory in the current one. Git ignores it.
+const MAKE_HERE: &str = "umask 077; d=$(mktemp -d \"$PWD/.oh-private.XXXXXXXXXX\") || exit 1\n\
+                         printf '*\\n' >\"$d/.gitignore\" || exit 1\n";
+/// Removes the directory in the background in case the client cannot, because the client was killed
+/// or lost its connection permanently.
+const WATCH: &str = "(trap 'rm -rf \"$d\"; exit' HUP INT TERM; n=0; \
+                     while [ -d \"$d\" ] && [ $n -lt 300 ]; do sleep 1; n=$((n+1)); done; \
+                     rm -rf \"$d\") </dev/null >/dev/null 2>&1 &\n";
+const PRINT: &str = "printf '%s' \"$d\"";
 /// The exit code of a command that could not read its secrets.
 const SECRETS_UNREAD: i32 = 96;
 /// Maximum number of attempts to remove the directory while the connection fails.
@@ -37,7 +40,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// A directory that only the server's user can enter. Dropping this value removes the directory,
 /// unless it has been removed already or [left](Self::leave) to its command.
 pub(crate) struct Place {
-    client: Client,
+    workspace: Workspace,
     path: String,
     runtime: Handle,
     removed: AtomicBool,
@@ -49,16 +52,17 @@ impl Place {
     /// Dropping the future does not interrupt this. Otherwise the server might write the file after
     /// the directory was removed.
     pub(crate) async fn with_secret(
-        client: &Client,
+        workspace: &Workspace,
         name: &'static str,
         secret: SecretString,
     ) -> Result<Self> {
-        let client = client.clone();
+        let workspace = helper(workspace).await;
         let making = tokio::spawn(async move {
-            let place = Self::make(&client, MAKE).await?;
+            let place = Self::make(workspace, WATCH).await?;
             let content = secret.expose_secret().to_owned();
-            let upload = Upload::new(place.file(name), content);
-            match client.call(&upload).await {
+            let scope = place.workspace.scope();
+            let upload = Upload::new(place.file(name), content).scope(scope);
+            match place.workspace.client().call(&upload).await {
                 Ok(_) => Ok(place),
                 Err(error) => {
                     let context = "cannot upload the secrets to the server";
@@ -73,19 +77,24 @@ impl Place {
     }
 
     /// Creates an empty directory for output.
-    pub(crate) async fn for_output(client: &Client) -> Result<Self> {
-        let client = client.clone();
-        let making = tokio::spawn(async move { Self::make(&client, MAKE_LASTING).await });
+    pub(crate) async fn for_output(workspace: &Workspace) -> Result<Self> {
+        let workspace = helper(workspace).await;
+        let making = tokio::spawn(Self::make(workspace, ""));
         making.await.unwrap_or_else(|error| {
             let context = "the tokio runtime shut down before the private directory was created";
             Err(Error::new(ErrorKind::Interrupted, context).with_source(error))
         })
     }
 
-    async fn make(client: &Client, line: &str) -> Result<Self> {
-        let make = Execute::new(ExecuteRequest::new(line).cwd("/").timeout(LIMIT));
+    async fn make(workspace: Workspace, watch: &str) -> Result<Self> {
+        // Only files of its workspace can be reached in the scope of a conversation.
+        let make = match workspace.conversation() {
+            None => MAKE,
+            Some(_) => MAKE_HERE,
+        };
         let what = "cannot create a private directory on the server";
-        let made = client.call(&make).await;
+        let make = command(&workspace, format!("{make}{watch}{PRINT}"));
+        let made = workspace.client().call(&make).await;
         let made = made.map_err(|error| Error::transport(what, error))?;
         let path = made.stdout.unwrap_or_default();
         // The server replaces invalid UTF-8 with U+FFFD.
@@ -96,7 +105,7 @@ impl Place {
             return Err(Error::new(ErrorKind::InvalidPath, context).at(&path));
         }
         Ok(Self {
-            client: client.clone(),
+            workspace,
             path,
             runtime: Handle::current(),
             removed: AtomicBool::new(false),
@@ -105,6 +114,11 @@ impl Place {
 
     pub(crate) fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Returns the workspace in whose scope the directory is reached.
+    pub(crate) fn workspace(&self) -> &Workspace {
+        &self.workspace
     }
 
     /// Returns the path of a file in the directory.
@@ -153,7 +167,7 @@ impl Place {
     ///
     /// Returns [`ErrorKind::NotRemoved`] if the directory may still exist.
     pub(crate) async fn remove(&self) -> Result<()> {
-        remove(&self.client, &self.path).await?;
+        remove(&self.workspace, &self.path).await?;
         self.leave();
         Ok(())
     }
@@ -173,24 +187,33 @@ impl Place {
     /// Removes the directory in the background.
     pub(crate) fn remove_soon(&self) {
         self.leave();
-        let (client, path) = (self.client.clone(), self.path.clone());
+        let (workspace, path) = (self.workspace.clone(), self.path.clone());
         self.runtime.spawn(async move {
-            if let Err(error) = remove(&client, &path).await {
+            if let Err(error) = remove(&workspace, &path).await {
                 warn!(%error, "cannot remove a private directory; it may remain on the server");
             }
         });
     }
 }
 
-async fn remove(client: &Client, path: &str) -> Result<()> {
+/// Returns a helper command in the workspace's scope.
+fn command(workspace: &Workspace, line: String) -> Execute {
+    let directory = match workspace.conversation() {
+        None => "/",
+        Some(_) => workspace.working_dir(),
+    };
+    let request = ExecuteRequest::new(line).cwd(directory).timeout(LIMIT);
+    Execute::new(request).scope(workspace.scope())
+}
+
+async fn remove(workspace: &Workspace, path: &str) -> Result<()> {
     let place = quoted(path);
-    let line = format!("rm -rf {place} && [ ! -e {place} ]");
-    let remove = Execute::new(ExecuteRequest::new(line).cwd("/").timeout(LIMIT));
+    let remove = command(workspace, format!("rm -rf {place} && [ ! -e {place} ]"));
     let what = "a private directory on the server could not be removed";
     let mut tries = 0;
     loop {
         tries += 1;
-        let error = match client.call(&remove).timeout(LIMIT).await {
+        let error = match workspace.client().call(&remove).timeout(LIMIT).await {
             Ok(output) if output.exit_code == Some(0) => return Ok(()),
             Ok(output) => {
                 let why = output.stderr.unwrap_or_default();

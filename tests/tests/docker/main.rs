@@ -12,6 +12,7 @@
 )]
 
 mod cleanup;
+mod command;
 mod creation;
 mod engines;
 mod errors;

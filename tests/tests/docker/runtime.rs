@@ -28,7 +28,7 @@ fn builder(home: &tempfile::TempDir) -> LocalServerBuilder {
 }
 
 /// Returns the ids of the containers in which directories below `state` are mounted.
-fn containers(state: &Path) -> Vec<String> {
+pub(super) fn containers(state: &Path) -> Vec<String> {
     let all = docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", OWNER]);
     let format = "{{range .Mounts}}{{.Source}}\n{{end}}";
     let of_state = |id: &&str| {
@@ -44,12 +44,12 @@ fn containers(state: &Path) -> Vec<String> {
 }
 
 /// Waits until the engine has removed the containers, which begins when they have stopped.
-fn removed(state: &Path) {
+pub(super) fn removed(state: &Path) {
     eventually("no container", || containers(state).is_empty());
 }
 
 /// Makes a scripted model, which listens on loopback, reachable for containers.
-async fn reachable(model: &ScriptedModel) -> SocketAddr {
+pub(super) async fn reachable(model: &ScriptedModel) -> SocketAddr {
     let gateway = "{{(index .IPAM.Config 0).Gateway}}";
     let gateway = docker(&["network", "inspect", "bridge", "--format", gateway]);
     let listener = tokio::net::TcpListener::bind((gateway, 0)).await.unwrap();

@@ -103,7 +103,8 @@ fn new(options: &Options, message: Option<String>) -> Result<Beginning, Failure>
     };
     let here = (!elsewhere).then_some(directory.as_path());
     let config = Config::load(options.settings(), here)?;
-    let server = match options.private {
+    let container = options.container()?;
+    let server = match options.is_private() {
         true => None,
         false => config.value(&config::SERVER)?,
     };
@@ -127,6 +128,7 @@ fn new(options: &Options, message: Option<String>) -> Result<Beginning, Failure>
     let mut record = Record::new(id, message.as_deref().unwrap_or_default());
     record.directory = directory.to_string_lossy().into_owned();
     record.server = server;
+    record.container = container;
     let place = Place::open(path)?;
     Ok(Beginning {
         place,

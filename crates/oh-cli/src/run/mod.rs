@@ -39,6 +39,7 @@ pub(crate) use options::Options;
 
 /// Runs an agent until it has finished, or must stop.
 pub(crate) async fn run(options: Options) -> Outcome {
+    let options = options.normalized();
     let output = Output::new(options.json);
     let message = options.message()?;
     // From here on, no signal ends the program by itself.
@@ -50,6 +51,7 @@ pub(crate) async fn run(options: Options) -> Outcome {
         ));
     }
     let place = beginning.place.clone();
+    output.starting(&beginning.record, &place.path().to_string_lossy());
     let mut created = options.resume.is_some();
     let outcome = {
         let work = work(&options, beginning, &output, &mut signals, &mut created);
@@ -81,9 +83,15 @@ async fn work(
     let ready = async {
         let tools = terms.parts.as_ref().map_or(&[][..], |parts| &parts.tools);
         let server = server(options, tools, &place, &mut record, output).await?;
+        match (&record.container, &options.resume) {
+            (Some(_), Some(_)) => target::start_container(&server, &record).await?,
+            (Some(_), None) => output.note("starting the container"),
+            (None, _) => {}
+        }
         let workspace = server.workspace(&record.directory);
         let id = record.conversation;
         let conversation = start(options, &mut terms, &workspace, id, output).await?;
+        let workspace = server.workspace_of(&record);
         Ok::<_, Failure>((server, workspace, conversation))
     };
     let (server, workspace, conversation) = tokio::select! {
@@ -204,16 +212,25 @@ async fn server(
         let message = "the file of a tool needs a private server: use --private, or name a module";
         return Err(Exit::Usage.because(message));
     }
-    if record.server.is_some() || record.background || record.state_of.is_some() {
+    if record.container.is_some() && !files.is_empty() {
+        let message = "the file of a tool is not in the container: name a module of the image";
+        return Err(Exit::Usage.because(message));
+    }
+    let elsewhere = record.server.is_some() || record.background || record.state_of.is_some();
+    if elsewhere {
         return target::server_of(place.path(), record).await;
     }
-    let shared = options.resume.is_none() && !options.private && files.is_empty();
+    let shared = options.resume.is_none() && !options.is_private() && files.is_empty();
     if shared && let Some(server) = Server::background().await? {
         record.background = true;
         return Ok(server);
     }
     let output = output.clone();
-    Server::own(place.clone(), &files, move |step| output.note(step)).await
+    let container = record.container.as_ref();
+    Server::own(place.clone(), &files, container, move |step| {
+        output.note(step)
+    })
+    .await
 }
 
 async fn start(

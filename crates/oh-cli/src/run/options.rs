@@ -8,6 +8,7 @@ use openhands::ConversationId;
 use crate::{
     config::{Confirm, Settings},
     exit::{Exit, Failure},
+    records::Container,
 };
 
 #[derive(Args)]
@@ -30,6 +31,14 @@ pub(crate) struct Options {
     /// Start a private server even if the background server is running.
     #[arg(long, conflicts_with_all = ["resume", "server"])]
     pub(super) private: bool,
+    /// Where the agent runs: `local` is a private server on this machine, `docker` is a private
+    /// server with a container of Docker for the agent, and a URL is the same as --server.
+    #[arg(long, value_name = "local|docker|URL", value_parser = Sandbox::parse,
+          conflicts_with_all = ["resume", "server", "private"])]
+    pub(super) sandbox: Option<Sandbox>,
+    /// The image of the container. Default: the one that the server's authors publish.
+    #[arg(long, requires = "sandbox")]
+    pub(super) image: Option<String>,
     /// The model. Default: LLM_MODEL. The key is read from LLM_API_KEY; other LLM_ variables count
     /// as well.
     #[arg(long, conflicts_with = "resume")]
@@ -81,7 +90,51 @@ pub(crate) struct Options {
     pub(super) output_dir: Option<PathBuf>,
 }
 
+/// The place where an agent runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Sandbox {
+    Local,
+    Docker,
+    Url(String),
+}
+
+impl Sandbox {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "local" => Ok(Self::Local),
+            "docker" => Ok(Self::Docker),
+            url if url.contains("://") => Ok(Self::Url(url.to_owned())),
+            _ => Err("must be `local`, `docker` or a URL".to_owned()),
+        }
+    }
+}
+
 impl Options {
+    /// Returns the options with the sandbox of a URL as the server.
+    pub(super) fn normalized(mut self) -> Self {
+        if let Some(Sandbox::Url(url)) = &self.sandbox {
+            self.server = Some(url.clone());
+        }
+        self
+    }
+
+    /// Returns whether the run has a private server.
+    pub(super) fn is_private(&self) -> bool {
+        let sandbox = matches!(self.sandbox, Some(Sandbox::Local | Sandbox::Docker));
+        self.private || sandbox
+    }
+
+    /// Returns the container of the agent.
+    pub(super) fn container(&self) -> Result<Option<Container>, Failure> {
+        match (&self.sandbox, &self.image) {
+            (Some(Sandbox::Docker), image) => Ok(Some(Container {
+                image: image.clone(),
+            })),
+            (_, Some(_)) => Err(Exit::Usage.because("--image needs --sandbox docker")),
+            _ => Ok(None),
+        }
+    }
+
     /// Returns the options that continue a run with a message.
     pub(crate) fn resuming(id: ConversationId, task: &str, json: bool) -> Result<Self, Failure> {
         #[derive(Parser)]

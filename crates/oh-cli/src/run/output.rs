@@ -33,6 +33,13 @@ const REFRESH: Duration = Duration::from_millis(100);
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Line<'a> {
+    /// The first line: the server and the conversation are being started.
+    Starting {
+        schema: u32,
+        conversation: ConversationId,
+        directory: &'a str,
+        record: &'a str,
+    },
     /// The conversation has started, or is continued.
     Started {
         schema: u32,
@@ -183,6 +190,18 @@ impl Output {
         write(&mut out);
         if out.watched && !out.asking {
             let _ = out.terminal.show();
+        }
+    }
+
+    pub(crate) fn starting(&self, record: &Record, place: &str) {
+        match self.json {
+            true => self.line(&Line::Starting {
+                schema: SCHEMA,
+                conversation: record.conversation,
+                directory: &record.directory,
+                record: place,
+            }),
+            false => self.note(&format!("starting in {}", clean(&record.directory))),
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::{start::plan::Plan, supervise::keeper::Spawn};
@@ -15,6 +16,8 @@ const SHELL: &str = "/bin/bash";
 /// Approximate time that the server waits for a terminal's prompt before it assumes the prompt is
 /// there.
 const SLOW: Duration = Duration::from_millis(500);
+/// Time after which a shell is considered stuck.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Measures the shell while `start` is running. If `start` finishes first, returns the time so far
 /// as a lower bound. Returns `None` if the server has its own home, which contains no start-up
@@ -29,9 +32,11 @@ pub(crate) async fn measured_during<T>(
     };
     let begun = Instant::now();
     let mut start = std::pin::pin!(start);
+    let mut shell = tokio::spawn(run(shell(plan, &home)));
     let (started, took) = tokio::select! {
+        // The shell is not killed: its start-up files may hold a lock at this moment.
         started = &mut start => (Some(started), Some(begun.elapsed())),
-        took = run(plan, &home) => (None, took),
+        took = &mut shell => (None, took.ok().flatten()),
     };
     if let Some(took) = took.filter(|took| *took >= SLOW) {
         warn!(
@@ -48,17 +53,21 @@ pub(crate) async fn measured_during<T>(
     (started, took)
 }
 
-/// Starts a shell that exits at once, without a terminal, and waits for it.
-async fn run(plan: &Plan, home: &Path) -> Option<Duration> {
-    let spawn = Spawn {
+/// Returns a shell that exits at once, without a terminal.
+fn shell(plan: &Plan, home: &Path) -> Spawn {
+    Spawn {
         python: plan.environment.python().to_owned(),
         command: [SHELL, "-ic", "exit"].map(Into::into).into(),
         environment: plan.public_variables(),
         directory: home.to_owned(),
         remove_if_orphaned: None,
-    };
-    let mut running = spawn.start().await.ok()?;
+    }
+}
+
+/// Starts a shell, and waits until it has exited. It is killed if it takes far too long.
+async fn run(shell: Spawn) -> Option<Duration> {
+    let mut running = shell.start().await.ok()?;
     let begun = Instant::now();
-    running.end.wait().await;
+    timeout(LIMIT, running.end.wait()).await.ok()?;
     Some(begun.elapsed())
 }

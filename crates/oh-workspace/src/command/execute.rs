@@ -3,7 +3,6 @@
 
 use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
 
-use oh_protocol::calls::Scope;
 use oh_transport::WorkspaceHandle;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -186,8 +185,8 @@ impl Execute {
     pub async fn bytes(mut self) -> Result<CommandBytes> {
         // Validates before anything is sent.
         self.order()?;
-        let workspace = self.workspace.in_scope(Scope::Server);
-        let place = Arc::new(Place::for_output(workspace.client()).await?);
+        let place = Arc::new(Place::for_output(&self.workspace).await?);
+        let workspace = place.workspace().clone();
         self.output = Some(Arc::clone(&place));
         let read = async {
             let output = self.run().await?;
@@ -241,11 +240,10 @@ impl Execute {
     pub async fn live(mut self) -> Result<LiveOutput> {
         // Validates before anything is sent.
         self.order()?;
-        let workspace = self.workspace.in_scope(Scope::Server);
-        let place = Arc::new(Place::for_output(workspace.client()).await?);
+        let place = Arc::new(Place::for_output(&self.workspace).await?);
         self.output = Some(Arc::clone(&place));
         match self.begin().await {
-            Ok((command, guard)) => Ok(LiveOutput::new(command, guard, workspace, place)),
+            Ok((command, guard)) => Ok(LiveOutput::new(command, guard, place)),
             Err(error) => Err(place.removed_after(error).await),
         }
     }
@@ -271,7 +269,7 @@ impl Execute {
             false => {
                 const FILE: &str = "env";
                 let exports = shell::exports(&self.secrets);
-                let place = Place::with_secret(client, FILE, exports).await?;
+                let place = Place::with_secret(&self.workspace, FILE, exports).await?;
                 order.line.insert_str(0, &place.take(FILE));
                 Some(Arc::new(place))
             }

@@ -12,14 +12,13 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt as _;
-use oh_transport::WorkspaceHandle as _;
 
 use super::{
     end::{CommandEnd, CommandOutput},
     guard::StopOnDrop,
     running::Command,
 };
-use crate::{ErrorKind, Request, Result, Workspace, files::piece, place::Place};
+use crate::{ErrorKind, Request, Result, files::piece, place::Place};
 
 /// File names for exact output.
 pub(super) const STDOUT: &str = "stdout";
@@ -52,16 +51,10 @@ pub struct LiveOutput {
 }
 
 impl LiveOutput {
-    pub(super) fn new(
-        command: Command,
-        guard: StopOnDrop,
-        workspace: Workspace,
-        place: Arc<Place>,
-    ) -> Self {
+    pub(super) fn new(command: Command, guard: StopOnDrop, place: Arc<Place>) -> Self {
         let reading = Reading {
             ending: command.wait(),
             end: None,
-            workspace,
             place,
             guard: Some(guard),
             read: [0, 0],
@@ -121,7 +114,6 @@ impl fmt::Debug for LiveOutput {
 struct Reading {
     ending: Request<CommandOutput>,
     end: Option<CommandEnd>,
-    workspace: Workspace,
     place: Arc<Place>,
     guard: Option<StopOnDrop>,
     /// Bytes read of each file.
@@ -180,8 +172,7 @@ impl Reading {
         let Some(read) = self.read.get_mut(file) else {
             return Ok(());
         };
-        let client = self.workspace.client();
-        let bytes = match piece(client, &self.place.file(name), *read).await {
+        let bytes = match piece(self.place.workspace(), &self.place.file(name), *read).await {
             // The command's shell creates the files.
             Err(error) if error.kind() == ErrorKind::NotFound && self.end.is_none() => Bytes::new(),
             bytes => bytes?,

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use oh_protocol::{Answer, Call, Request, calls::files};
-use oh_transport::{Backoff, Body, Client, ErrorKind as Theirs};
+use oh_transport::{Backoff, Body, Client, ErrorKind as Theirs, WorkspaceHandle as _};
 
 use super::{Observer, refused};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, Workspace};
 
 /// Maximum number of attempts to resume without receiving a single byte.
 const TRIES: u32 = 5;
@@ -196,9 +196,10 @@ fn fresh() -> Backoff {
 }
 
 /// Reads a part of a file that is appended to, from an offset on. Empty at the end of the file.
-pub(crate) async fn piece(client: &Client, path: &str, from: u64) -> Result<Bytes> {
+pub(crate) async fn piece(workspace: &Workspace, path: &str, from: u64) -> Result<Bytes> {
+    let client = workspace.client();
     let failed = |error: oh_transport::Error| refused("cannot read the output", path, error);
-    let source = Source::File(files::Download::new(path));
+    let source = Source::File(files::Download::new(path).scope(workspace.scope()));
     let part = Part::Range(from, Some(from.saturating_add(PIECE)));
     let answer = match ask(client, &source, part, IDLE).await {
         Err(error) if error.status() == Some(StatusCode::RANGE_NOT_SATISFIABLE) => {

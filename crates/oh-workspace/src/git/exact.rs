@@ -7,10 +7,10 @@ use oh_transport::WorkspaceHandle;
 use serde_json::json;
 
 use super::{
-    probe::{LOOK, helper, refused},
+    probe::{LOOK, refused},
     quoted::unquoted,
 };
-use crate::{Error, ErrorKind, Result, Workspace, command::excerpt, shell::quoted};
+use crate::{Error, ErrorKind, Result, Workspace, command::excerpt, helper::helper, shell::quoted};
 
 /// The changes to list.
 pub(super) enum Which<'a> {

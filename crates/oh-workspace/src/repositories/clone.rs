@@ -3,9 +3,10 @@
 use std::{collections::HashSet, fmt, future::IntoFuture, time::Duration};
 
 use super::{Repository, source::Checked};
-use crate::{Error, ErrorKind, Request, Result, Workspace, command::excerpt, shell::quoted};
+use crate::{
+    Error, ErrorKind, Request, Result, Workspace, command::excerpt, helper::helper, shell::quoted,
+};
 use futures_util::StreamExt as _;
-use oh_protocol::calls::Scope;
 
 /// Maximum number of repositories that are cloned at the same time.
 const PARALLEL_CLONES: usize = 3;
@@ -75,8 +76,7 @@ impl CloneRepositories {
 
     async fn run(self) -> Result<ClonedRepositories> {
         let directory = self.workspace.path(&self.directory)?;
-        // In the conversation's scope the user would see these commands in the history.
-        let workspace = self.workspace.in_scope(Scope::Server);
+        let workspace = helper(&self.workspace).await;
         let mut done = ClonedRepositories::default();
         let (mut seen, mut taken) = (HashSet::new(), HashSet::new());
         let mut jobs = Vec::new();

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
+use oh_protocol::ConversationId;
 use oh_workspace::{ErrorKind, LiveChunk, LiveOutput};
+use serde_json::json;
 use tokio::time::timeout;
 
 use crate::shell::{Plan, Shell};
@@ -45,6 +47,43 @@ async fn output_of_a_command_is_exact_and_leaves_nothing() {
         assert_eq!(&output.stdout()[..], b"begun\n");
         assert!(server.left().is_empty(), "{:?}", server.left());
         server.kill(output.id(), "KILL");
+    }
+}
+
+#[tokio::test]
+async fn output_and_secrets_of_a_conversation_in_a_container_stay_in_its_scope() {
+    for shell in ["dash", "bash --posix"] {
+        let server = Shell::new(shell);
+        let info = json!({"version": "1.58.2", "conversation_runtime": "docker"});
+        server.answer("/server_info", 200, &info);
+        let id = ConversationId::random();
+        let workspace = server.workspace().in_conversation(id);
+        let run = || {
+            let line = "git init -q; git status --porcelain -uall; printf '\\377%s' \"$TOKEN\"";
+            workspace.execute(line).secret_env("TOKEN", "canary")
+        };
+        assert!(run().await.unwrap().stdout().ends_with("canary"));
+        let output = run().bytes().await.unwrap();
+        // The private directory is not among the changes of the agent.
+        assert_eq!(&output.stdout()[..], b"\xffcanary");
+        let mut live = run().live().await.unwrap();
+        let mut seen = Vec::new();
+        while let Some(chunk) = live.next().await {
+            if let LiveChunk::Stdout(bytes) = chunk.unwrap() {
+                seen.extend_from_slice(&bytes);
+            }
+        }
+        assert_eq!(seen, b"\xffcanary");
+        let names = std::fs::read_dir(server.work()).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, [".git"]);
+        assert!(server.left().is_empty(), "{:?}", server.left());
+        let own = format!("/api/conversations/{id}/");
+        for (path, body) in server.log() {
+            assert!(path == "/server_info" || path.starts_with(&own), "{path}");
+            let uploaded = path.ends_with("/upload");
+            assert!(uploaded || !body.contains("canary"), "{path} {body}");
+        }
     }
 }
 

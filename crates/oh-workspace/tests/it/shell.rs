@@ -168,6 +168,8 @@ impl Shell {
         let id = format!("{:032x}", self.0.state.lock().unwrap().commands.len() + 1);
         let line = request["command"].as_str().unwrap().to_owned();
         let cwd = request["cwd"].as_str().unwrap().to_owned();
+        let reached = self.reaches(base, Path::new(&cwd));
+        assert!(reached, "cwd must be inside the conversation workspace");
         let command = json!({"kind": "BashCommand", "id": id, "timestamp": jiff::Timestamp::now(),
             "command": line, "cwd": cwd, "timeout": request["timeout"], "base": base});
         self.tell(&command);
@@ -234,6 +236,12 @@ impl Shell {
         }
     }
 
+    /// Returns whether a request may use this path: in a conversation's scope, only paths in its
+    /// workspace.
+    fn reaches(&self, route: &str, at: &Path) -> bool {
+        !route.starts_with("/api/conversations/") || at.starts_with(self.work())
+    }
+
     /// Returns a file as the server does: from the start of the range to the current end of the
     /// file.
     fn download(&self, at: &Path, range: Option<&str>) -> (u16, HeaderMap, Bytes) {
@@ -274,8 +282,14 @@ impl Shell {
         let ok = |value: &Value| (200, Bytes::from(value.to_string()));
         let Some((base, rest)) = path.split_once("/bash/") else {
             let at = PathBuf::from(pair("path").unwrap_or_default());
+            if !self.reaches(path, &at) {
+                return (
+                    422,
+                    r#"{"detail":"path must be inside the conversation workspace"}"#.into(),
+                );
+            }
             return match path {
-                "/api/file/upload" => {
+                _ if path.ends_with("/file/upload") => {
                     let content = part(&body);
                     std::fs::write(&at, content).unwrap();
                     ok(&json!({"success": true, "file_size": content.len()}))
@@ -327,11 +341,12 @@ impl HttpTransport for Shell {
         if plan == Plan::Refuse {
             return Err(Error::new(ErrorKind::Connect, "by plan"));
         }
-        if path == "/api/file/download" && matches!(plan, Plan::Serve | Plan::Cut) {
-            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-            let at = pairs.find_map(|(key, value)| (key == "path").then_some(value));
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+        let at = pairs.find_map(|(key, value)| (key == "path").then_some(value));
+        let at = at.unwrap_or_default().into_owned();
+        let reached = path.ends_with("/file/download") && self.reaches(path, Path::new(&at));
+        if reached && matches!(plan, Plan::Serve | Plan::Cut) {
             let range = |name| head.headers.get(name).map(|value| value.to_str().unwrap());
-            let at = at.unwrap().into_owned();
             let (range, same) = (range("range"), range("if-range"));
             let known = self.download(Path::new(&at), None).1;
             let same = same.is_none_or(|same| known.get("etag").is_some_and(|etag| etag == same));

@@ -9,7 +9,7 @@ use openhands::{
 
 use crate::{
     exit::{Exit, Failure, Outcome},
-    records::{Record, clean},
+    records::Record,
     refresh,
     run::output::Output,
     server::At,
@@ -29,11 +29,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 10,
           value_parser = clap::value_parser!(u32).range(1..))]
     max_iterations: u32,
+    /// Print one JSON object a line, as `oh run` does, with the rounds.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Lets the agent work until an objective is reached.
 pub(crate) async fn goal(options: Options) -> Outcome {
-    let output = Output::new(false);
+    let output = Output::new(options.json);
     let mut signals = Signals::new()?;
     let begun = async {
         let target = Target::find(&options.id, &options.at).await?;
@@ -48,6 +51,15 @@ pub(crate) async fn goal(options: Options) -> Outcome {
         // Dropping the start ends what it has started.
         signal = signals.next() => return Ok(stopped(signal)),
     };
+    let mut record = match &target.record {
+        Some(record) => record.clone(),
+        None => Record::new(target.id, &options.objective),
+    };
+    if options.json {
+        record.server_version = target.server.version();
+        let path = target.path.as_ref().map(|path| path.to_string_lossy());
+        output.started(&record, path.as_deref());
+    }
     let watching = output.watch(&conversation);
     let mut pursuit = Pursuit {
         conversation: &conversation,
@@ -56,6 +68,7 @@ pub(crate) async fn goal(options: Options) -> Outcome {
         events,
         output: &output,
         stopping: None,
+        judged: 0,
     };
     let end = pursuit.until_the_end(&mut signals).await;
     let stopping = pursuit.stopping;
@@ -66,13 +79,13 @@ pub(crate) async fn goal(options: Options) -> Outcome {
         .await
         .ok();
     let exit = end.map(|end| exit_of(end.as_ref(), stopping, last.as_ref(), &output));
-    let mut record = match &target.record {
-        Some(record) => record.clone(),
-        None => Record::new(target.id, &options.objective),
-    };
     refresh::summarize(&mut record, &conversation, last.as_ref());
     let stored = refresh::store(&target, &record, &conversation, None).await;
     conversation.close().await?;
+    if let Ok(exit) = exit {
+        record.exit_code = Some(exit.code());
+        output.ended(&record, None);
+    }
     tokio::select! {
         ended = target.end() => ended?,
         // Dropping the server ends it at once.
@@ -89,6 +102,8 @@ struct Pursuit<'a> {
     events: NumberedEvents,
     output: &'a Output,
     stopping: Option<Signal>,
+    /// The last round whose judgment was shown.
+    judged: u64,
 }
 
 impl Pursuit<'_> {
@@ -111,10 +126,10 @@ impl Pursuit<'_> {
                 status = self.progress.next() => match status {
                     Some(status) => {
                         let status = status?;
+                        self.show(&status);
                         if !status.active {
                             return Ok(Some(status));
                         }
-                        self.show(&status);
                     }
                     None => return Err(self.conversation.link().ended().await.into()),
                 },
@@ -122,14 +137,16 @@ impl Pursuit<'_> {
         }
     }
 
-    fn show(&self, status: &GoalStatus) {
-        if let Some(verdict) = &status.verdict {
+    /// Shows the judgment about a round, once.
+    fn show(&mut self, status: &GoalStatus) {
+        if let Some(verdict) = &status.verdict
+            && self.judged < status.iteration
+        {
+            self.judged = status.iteration;
             let (round, rounds) = (status.iteration, status.max_iterations);
-            let missing = clean(verdict.missing.as_ref());
-            let score = verdict.score;
-            self.output.note(&format!(
-                "round {round} of {rounds}: {score:.2}; missing: {missing}"
-            ));
+            let missing = verdict.missing.as_ref();
+            self.output
+                .goal_round(round, rounds, verdict.score, missing);
         }
     }
 
@@ -160,7 +177,7 @@ fn exit_of(
     let Some(end) = end else {
         return stopping.map_or(Exit::Interrupted, stopped);
     };
-    output.note(&format!("{} after {} rounds", end.status, end.iteration));
+    output.goal_ended(&end.status.to_string(), end.iteration);
     match (&end.status, stopping, last) {
         (GoalState::Complete, ..) => Exit::Finished,
         (_, Some(signal), _) => stopped(signal),

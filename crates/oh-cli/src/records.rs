@@ -34,6 +34,8 @@ const RECORD: &str = "run.json";
 /// Time in which everything that a killed server has left is removed.
 const CLEANUP: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
+/// Time in which a program that starts has locked its directory.
+const STARTING: Duration = Duration::from_secs(2);
 pub(crate) const EVENTS: &str = "events.jsonl";
 
 /// The record of a run: `run.json`.
@@ -299,6 +301,23 @@ fn short(text: &str, characters: usize) -> String {
     clean(&line.chars().take(characters).collect::<String>())
 }
 
+/// Removes what a program has left that was killed before its run began. `age`: the directories of
+/// programs that are just starting are younger.
+fn remove_unborn(path: &Path, age: Duration) {
+    let lock = path.join("lock");
+    let old = lock.metadata().and_then(|meta| meta.modified());
+    let old = old.is_ok_and(|time| time.elapsed().is_ok_and(|elapsed| elapsed >= age));
+    // The server of a killed program is still removing what it has left.
+    if old
+        && !in_use(&path.join("server"))
+        && let Ok(_place) = Place::open(path.to_owned())
+        && !path.join(RECORD).exists()
+    {
+        // Nobody misses what cannot be removed.
+        let _ = fs::remove_dir_all(path);
+    }
+}
+
 /// Returns all runs, the newest first. Leaves out what is no run.
 pub(crate) fn all() -> Result<Vec<(PathBuf, Record)>, Failure> {
     let runs = runs()?;
@@ -311,6 +330,7 @@ pub(crate) fn all() -> Result<Vec<(PathBuf, Record)>, Failure> {
     for entry in entries.flatten() {
         let path = entry.path();
         let Ok(json) = fs::read(path.join(RECORD)) else {
+            remove_unborn(&path, STARTING);
             continue;
         };
         if let Ok(mut record) = serde_json::from_slice::<Record>(&json) {

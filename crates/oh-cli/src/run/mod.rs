@@ -148,7 +148,7 @@ async fn work(
         .prompt_tokens()
         .saturating_add(usage.completion_tokens());
     record.seconds = begun.elapsed().as_secs_f64();
-    let exit = match &end {
+    let mut exit = match &end {
         Ok(End::Outcome(outcome, exit)) => {
             record.status = outcome.status().to_string();
             if outcome.status() != RunStatus::Finished {
@@ -168,16 +168,24 @@ async fn work(
             failure.exit
         }
     };
-    record.exit_code = Some(exit.code());
-    place.record(&record)?;
-    if let Some(answer) = &answer {
-        place.write("final.txt", answer.as_bytes())?;
-    }
-    if let Some(patch) = &patch {
-        place.write("patch.diff", patch)?;
-    }
-    if options.output_dir.is_some() {
-        show::page(&place, options.title.as_deref())?;
+    let files = || {
+        if let Some(answer) = &answer {
+            place.write("final.txt", answer.as_bytes())?;
+        }
+        if let Some(patch) = &patch {
+            place.write("patch.diff", patch)?;
+        }
+        match options.output_dir {
+            Some(_) => show::page(&place, options.title.as_deref()),
+            None => Ok(()),
+        }
+    };
+    let mut stored = written.and_then(|()| files());
+    // The record is the most important file, and small: it is tried even if the disk is full.
+    record_end(&mut record, &mut exit, &stored);
+    if let Err(failure) = place.record(&record) {
+        stored = stored.and(Err(failure));
+        record_end(&mut record, &mut exit, &stored);
     }
     output.ended(&record, answer.as_deref());
     tokio::select! {
@@ -191,8 +199,17 @@ async fn work(
             record.conversation
         ));
     }
-    written?;
+    stored?;
     Ok(exit)
+}
+
+/// Sets how the run has ended. A missing file is a failure, unless there was another one.
+fn record_end(record: &mut Record, exit: &mut Exit, stored: &Result<(), Failure>) {
+    if let (Err(failure), Exit::Finished) = (stored, &*exit) {
+        *exit = failure.exit;
+        record.error = Some(failure.message.clone());
+    }
+    record.exit_code = Some(exit.code());
 }
 
 /// Returns the server of the run: the given one, that of the earlier run, the background server, or

@@ -64,6 +64,15 @@ enum Line<'a> {
         exit_code: u8,
         error: Option<&'a str>,
     },
+    /// The model has judged a round of a goal.
+    GoalRound {
+        round: u64,
+        rounds: u64,
+        score: f64,
+        missing: &'a str,
+    },
+    /// A goal has ended.
+    GoalEnded { status: &'a str, rounds: u64 },
     /// The last line.
     Ended {
         record: &'a Record,
@@ -298,6 +307,31 @@ impl Output {
         self.note(&format!(
             "{status}{reason} ({events} events, {cost}, {seconds:.1} s)"
         ));
+    }
+
+    /// Shows the judgment about a round of a goal.
+    pub(crate) fn goal_round(&self, round: u64, rounds: u64, score: f64, missing: &str) {
+        if self.json {
+            return self.line(&Line::GoalRound {
+                round,
+                rounds,
+                score,
+                missing,
+            });
+        }
+        let missing = match missing {
+            "" => String::new(),
+            missing => format!("; missing: {}", clean(missing)),
+        };
+        self.note(&format!("round {round} of {rounds}: {score:.2}{missing}"));
+    }
+
+    /// Shows how a goal has ended.
+    pub(crate) fn goal_ended(&self, status: &str, rounds: u64) {
+        match self.json {
+            true => self.line(&Line::GoalEnded { status, rounds }),
+            false => self.note(&format!("{} after {rounds} rounds", clean(status))),
+        }
     }
 
     /// Shows that a run has ended, while this program goes on.

@@ -228,9 +228,17 @@ async fn a_goal_shows_its_rounds_and_ends_with_its_outcome() {
         errors.contains("round 1 of 5: 0.25; missing: the end"),
         "{errors}"
     );
+    assert!(errors.contains("round 2 of 5: 1.00\n"), "{errors}");
     assert!(errors.contains("complete after 2 rounds"), "{errors}");
-    let (code, _, errors) = ended(&mut goal(&["--max-iterations", "1"]));
+    let (code, out, errors) = ended(&mut goal(&["--max-iterations", "1", "--json"]));
     assert_eq!(code, 7, "{errors}");
+    let lines = lines(&out);
+    let of = |kind: &str| lines.iter().find(|line| line["type"] == kind).unwrap();
+    assert_eq!(lines[0]["type"], "started");
+    assert_eq!(of("goal_round")["missing"], "the end");
+    let capped = json!({"type": "goal_ended", "status": "capped", "rounds": 1});
+    assert_eq!(*of("goal_ended"), capped);
+    assert_eq!(lines.last().unwrap()["record"]["exit_code"], 7);
     let requests = model.requests().len();
     let mut stopped = goal(&[]);
     stopped.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -6,7 +6,8 @@ use openhands::{
     Conversation, ConversationId, ExecutionStatus,
     testkit::{Gate, Script, ScriptedModel, Step},
 };
-use serde_json::json;
+use openhands_tests::containers::eventually;
+use serde_json::{Value, json};
 
 use super::{Running, asked, oh, on};
 
@@ -110,6 +111,110 @@ fn processes(text: &str) -> Vec<String> {
     let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
     let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
     lines.filter(|line| line.contains(text)).collect()
+}
+
+/// Kills runs with a private server, each after another time.
+async fn killed_at_random(kills: u64) {
+    let home = openhands_tests::home();
+    let step = Step::call("terminal", json!({"command": "sleep 1000"}));
+    let script = Script::new().forever(|script| script.step(step));
+    let model = ScriptedModel::builder().script(script);
+    let model = model.start().await.unwrap();
+    let (work, tmp) = (home.path().join("work"), home.path().join("tmp"));
+    fs::create_dir(&work).unwrap();
+    fs::create_dir(&tmp).unwrap();
+    let runs = home.path().join("state/runs");
+    let state = home.path().join("state").display().to_string();
+    let seed = std::process::id();
+    for kill in 0..kills {
+        // Spread over the start and the first steps of the agent.
+        let after = (u64::from(seed) * 7919 + kill * 104_729) % 9000;
+        let mut command = oh(home.path(), &model);
+        command.env("TMPDIR", &tmp).args(["run", "Sleep.", "--dir"]);
+        command
+            .arg(&work)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(after)).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let what = format!("killed after {after} ms (seed {seed})");
+        eventually(&what, || processes(&state).is_empty());
+    }
+    let run = |words: &[&str]| {
+        let output = oh(home.path(), &model).args(words).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // Runs that had not begun are removed, once no program can be starting them.
+    let records = || {
+        let listed = run(&["ls", "--json"]);
+        let listed = listed
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        listed.collect::<Vec<_>>()
+    };
+    eventually("only runs with a record stay", || {
+        records().len() == runs.read_dir().unwrap().count()
+    });
+    for record in records() {
+        assert_eq!(record["status"], "lost", "seed {seed}");
+        run(&["rm", record["conversation"].as_str().unwrap()]);
+    }
+    assert_eq!(runs.read_dir().unwrap().count(), 0, "seed {seed}");
+    let left: Vec<_> = tmp.read_dir().unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?} (seed {seed})");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_are_killed_at_random_leave_nothing_but_their_records() {
+    killed_at_random(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_runs_that_are_killed_at_random_leave_nothing_but_their_records() {
+    killed_at_random(40).await;
+}
+
+/// Runs `oh` in a separate mount namespace, in which a small disk is mounted at `full`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_does_not_stop_the_agent_and_is_reported() {
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
+    let script = Script::new()
+        .call(
+            "terminal",
+            json!({"command": "yes | head -c 20000; touch done"}),
+        )
+        .finish("Done.");
+    let model = ScriptedModel::builder().script(script);
+    let model = model.start().await.unwrap();
+    let full = home.path().join("full");
+    fs::create_dir(&full).unwrap();
+    let mut inner = oh(home.path(), &model);
+    on(&mut inner, &server, "Write much.");
+    let mut command = std::process::Command::new("unshare");
+    for (name, value) in inner.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let mount = "mount -t tmpfs -o size=16k none \"$0\" && exec \"$@\"";
+    command
+        .args(["--mount", "--map-root-user", "sh", "-c", mount])
+        .arg(&full)
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .arg("--output-dir")
+        .arg(&full);
+    let running = Running::start(&mut command);
+    let (code, last, errors) = running.end();
+    assert_eq!(code, 6, "{errors}");
+    assert!(errors.contains("cannot write events.jsonl"), "{errors}");
+    assert_eq!(last["record"]["status"], "finished");
+    assert_eq!(last["record"]["exit_code"], 6);
+    assert_eq!(last["answer"], "Done.");
+    assert!(server.workspace_dir().join("done").exists());
+    server.shutdown(super::LONG).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

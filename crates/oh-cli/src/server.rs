@@ -9,6 +9,8 @@ use clap::Args;
 use openhands::{
     Client, LocalServer, Workspace,
     process::{Attach, AttachedServer, ConversationContainers, Progress},
+    protocol::printable,
+    sandbox::Engine,
 };
 
 use crate::{
@@ -18,6 +20,8 @@ use crate::{
 
 /// The agent's directory in a container.
 const MOUNTED: &str = "/workspace";
+/// Number of lines of a log that explain a failure.
+const LOG_LINES: usize = 12;
 /// Time in which an own server must end.
 const GRACE: Duration = Duration::from_secs(10);
 /// Time between two looks at a server that another program starts.
@@ -142,6 +146,8 @@ impl Server {
         let modules = modules.iter();
         let mut builder = modules.fold(builder, |builder, path| builder.python_path(path));
         if let Some(container) = container {
+            // The server would not say why it cannot create a container.
+            Engine::connect().await?;
             let mut containers = ConversationContainers::new();
             if let Some(image) = &container.image {
                 containers = containers.image(image);
@@ -194,6 +200,18 @@ impl Server {
             Some(_) => self.workspace(MOUNTED).in_conversation(record.conversation),
             None => self.workspace(&record.directory),
         }
+    }
+
+    /// Adds the last lines of an own server's log to a failure.
+    pub(crate) fn with_log(&self, failure: Failure) -> Failure {
+        let Self::Own { server, .. } = self else {
+            return failure;
+        };
+        let log = server.log_tail();
+        let lines = log.iter().rev().take(LOG_LINES).rev();
+        let lines: Vec<_> = lines.map(|line| printable(line)).collect();
+        let message = format!("{}\n{}", failure.message, lines.join("\n"));
+        failure.exit.because(message)
     }
 
     /// Returns whether the server works with the files of this machine.

@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    process::Command,
+    process::{Command, Stdio},
     sync::mpsc::{Receiver, Sender, channel},
 };
 
@@ -144,4 +144,22 @@ fn an_engine_that_does_not_answer_is_a_matter_of_configuration() {
         assert_eq!((code, &*output), (Some(3), ""), "{errors}");
         assert!(errors.contains("/no/such/socket"), "{errors}");
     }
+}
+
+#[test]
+fn a_run_in_a_container_needs_an_engine() {
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_oh"))
+        .args(["run", "Go.", "--sandbox", "docker", "--model", "m", "--dir"])
+        .arg(home.path())
+        .env("OH_STATE_DIR", home.path().join("state"))
+        .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{errors}");
+    assert!(errors.contains("/nowhere/docker.sock"), "{errors}");
+    let runs = fs::read_dir(home.path().join("state/runs")).unwrap();
+    assert_eq!(runs.count(), 0, "nothing is left of the run");
 }

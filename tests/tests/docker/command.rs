@@ -139,3 +139,24 @@ async fn a_killed_run_leaves_no_container() {
     removed(&state);
     eventually("the keeper ends", || !run.join("server.json").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_image_is_named_and_leaves_no_run() {
+    let model = ScriptedModel::start(Script::new()).await.unwrap();
+    let home = openhands_tests::home();
+    repository(home.path());
+    let mut run = oh(home.path(), model.address());
+    let image = [
+        "--sandbox",
+        "docker",
+        "--image",
+        "127.0.0.1:1/no-such-image:1",
+    ];
+    let failed = run.args(["run", "Go."]).args(image).output().unwrap();
+    let errors = String::from_utf8(failed.stderr).unwrap();
+    assert_eq!(failed.status.code(), Some(6), "{errors}");
+    assert!(errors.contains("no-such-image"), "{errors}");
+    assert!(!errors.contains("canary"), "{errors}");
+    let runs = home.path().join("state/runs");
+    assert_eq!(runs.read_dir().unwrap().count(), 0);
+}

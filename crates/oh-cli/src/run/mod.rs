@@ -90,7 +90,12 @@ async fn work(
         }
         let workspace = server.workspace(&record.directory);
         let id = record.conversation;
-        let conversation = start(options, &mut terms, &workspace, id, output).await?;
+        let started = start(options, &mut terms, &workspace, id, output).await;
+        let conversation = started.map_err(|failure| match record.container {
+            // The server names the reason in its log only.
+            Some(_) => server.with_log(failure),
+            None => failure,
+        })?;
         let workspace = server.workspace_of(&record);
         Ok::<_, Failure>((server, workspace, conversation))
     };

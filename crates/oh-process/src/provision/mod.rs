@@ -393,7 +393,7 @@ impl Provisioner {
             let message = format!(
                 "cannot determine the cache directory: set {CACHE_VARIABLE}, XDG_CACHE_HOME or HOME"
             );
-            return Err(Error::new(ErrorKind::Io, message));
+            return Err(Error::new(ErrorKind::InvalidInput, message));
         };
         // An environment contains its own absolute path, so the path must not depend on the current
         // directory.

@@ -164,9 +164,7 @@ async fn environment(
 /// Starts a server, and tries the model.
 async fn full(out: &mut impl Write, problems: &mut Vec<String>) -> Result<(), Failure> {
     let begun = Instant::now();
-    // As for an agent of `oh run`, shells have a home without start-up files; this one is the
-    // user's, to measure those.
-    let server = LocalServer::builder().inherit_home().start().await?;
+    let server = LocalServer::builder().start().await?;
     writeln!(
         out,
         "server: {} ready after {:.1} s",
@@ -175,22 +173,7 @@ async fn full(out: &mut impl Write, problems: &mut Vec<String>) -> Result<(), Fa
     )?;
     let command = server.execute("echo works").await?;
     writeln!(out, "command: {}", clean(command.stdout().trim()))?;
-    // Nothing else runs meanwhile.
-    let begun = Instant::now();
-    let shell = server.execute("bash -ic exit </dev/null >/dev/null 2>&1");
-    let shell = shell.timeout(SHELL_LIMIT).await?;
-    let time = begun.elapsed();
-    let (more, seconds) = match shell.exit_code() {
-        Some(_) => ("", time.as_secs_f64()),
-        None => ("more than ", SHELL_LIMIT.as_secs_f64()),
-    };
-    writeln!(out, "shell: starts in {more}{seconds:.2} s")?;
-    if time > SLOW_SHELL {
-        problems.push(format!(
-            "your shell needs {more}{seconds:.2} s to start, so programs that inherit your home \
-             can miss the first command of a terminal: shorten its start-up files"
-        ));
-    }
+    shell(&server, out, problems).await?;
     match run::model_here() {
         Err(error) => writeln!(out, "model: not tried: {error}")?,
         Ok(llm) => {
@@ -211,5 +194,33 @@ async fn full(out: &mut impl Write, problems: &mut Vec<String>) -> Result<(), Fa
         }
     }
     server.shutdown(Duration::from_secs(10)).await?;
+    Ok(())
+}
+
+/// Measures how long a shell takes to start with the start-up files of this user. Shells of `oh run`
+/// have a home without such files.
+async fn shell(
+    server: &LocalServer,
+    out: &mut impl Write,
+    problems: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let Some(home) = env::var("HOME").ok().filter(|home| !home.is_empty()) else {
+        return Ok(());
+    };
+    let begun = Instant::now();
+    let shell = server.execute("bash -ic exit </dev/null >/dev/null 2>&1");
+    let shell = shell.env("HOME", home).timeout(SHELL_LIMIT).await?;
+    let time = begun.elapsed();
+    let (more, seconds) = match shell.exit_code() {
+        Some(_) => ("", time.as_secs_f64()),
+        None => ("more than ", SHELL_LIMIT.as_secs_f64()),
+    };
+    writeln!(out, "shell: starts in {more}{seconds:.2} s")?;
+    if time > SLOW_SHELL {
+        problems.push(format!(
+            "your shell needs {more}{seconds:.2} s to start, so programs that inherit your home \
+             can miss the first command of a terminal: shorten its start-up files"
+        ));
+    }
     Ok(())
 }

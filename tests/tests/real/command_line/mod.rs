@@ -2,6 +2,7 @@
 
 mod attach;
 mod copies;
+mod doctor;
 mod files;
 mod login;
 mod options;

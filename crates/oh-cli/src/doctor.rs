@@ -197,8 +197,8 @@ async fn full(out: &mut impl Write, problems: &mut Vec<String>) -> Result<(), Fa
     Ok(())
 }
 
-/// Measures how long a shell takes to start with the start-up files of this user. Shells of `oh run`
-/// have a home without such files.
+/// Measures how long a shell takes to start with the start-up files of this user. Shells of
+/// `oh run` have a home without such files.
 async fn shell(
     server: &LocalServer,
     out: &mut impl Write,

@@ -4,37 +4,40 @@
 //! one in `LLM_API_KEY`, `LLM_MODEL` and `LLM_BASE_URL`. Without a key it is a scripted one on
 //! loopback, which only greets.
 
-use std::{env, error::Error, time::Duration};
+use std::time::Duration;
 
 use async_openai::{
-    Client,
+    Client as OpenAI,
     config::OpenAIConfig,
     types::chat::{ChatCompletionRequestUserMessageArgs, CreateChatCompletionRequestArgs},
 };
-use openhands::{
-    LocalServer,
-    admin::Admin,
-    protocol::config::Llm,
-    secrecy::ExposeSecret as _,
-    testkit::{Script, ScriptedModel},
-};
+use openhands::{admin::Admin, prelude::*, secrecy::ExposeSecret as _, testkit::Script};
+use openhands_examples::{Model, Result};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result {
     openhands_examples::init_tracing();
     let server = LocalServer::builder().start().await?;
-    let admin = Admin::of(server.client());
+    example(&server.workspace(server.workspace_dir())).await?;
+    server.shutdown(Duration::from_secs(10)).await?;
+    Ok(())
+}
+
+/// Runs the example, on any server.
+pub async fn example(workspace: &Workspace) -> Result {
+    let model = Model::or_script(Script::new().text("Hello from the agent.")).await?;
+    println!("model: {model}");
 
     // Each model profile of the server is a model of the gateway.
-    let script = ScriptedModel::start(Script::new().text("Hello from the agent.")).await?;
-    admin.profiles().save("demo", model(&script)).await?;
+    let admin = Admin::of(workspace.client());
+    admin.profiles().save("demo", model.agent()).await?;
 
     let gateway = admin.gateway().await?;
     let mut config = OpenAIConfig::new().with_api_base(gateway.base_url().as_str());
     if let Some(key) = gateway.key() {
         config = config.with_api_key(key.expose_secret());
     }
-    let client = Client::with_config(config);
+    let client = OpenAI::with_config(config);
     for model in client.models().list().await?.data {
         println!("model: {}", model.id);
     }
@@ -49,21 +52,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for choice in answer.choices {
         println!("agent: {}", choice.message.content.unwrap_or_default());
     }
-    server.shutdown(Duration::from_secs(10)).await?;
-    Ok(())
-}
-
-/// Returns the model of the environment, or the scripted one.
-fn model(script: &ScriptedModel) -> Llm {
-    let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-    let Some(key) = set("LLM_API_KEY") else {
-        return Llm::new(ScriptedModel::MODEL)
-            .base_url(script.base_url())
-            .api_key("none");
-    };
-    let name = set("LLM_MODEL").unwrap_or_else(|| "anthropic/claude-sonnet-4-5-20250929".into());
-    let llm = Llm::new(name).api_key(key);
-    set("LLM_BASE_URL")
-        .iter()
-        .fold(llm, |llm, url| llm.base_url(url))
+    admin.profiles().delete("demo").await?;
+    model.verify()
 }

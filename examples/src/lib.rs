@@ -3,7 +3,7 @@
 
 mod model;
 
-use std::{env, fmt, time::Duration};
+use std::{env, error::Error, fmt, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use openhands::{
@@ -13,6 +13,9 @@ use openhands::{
 use tracing_subscriber::EnvFilter;
 
 pub use model::Model;
+
+/// The result of an example. Its error may be of any kind.
+pub type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
 /// Initializes logging to stderr, with the filter in `RUST_LOG`. By default, warnings of this
 /// program are shown; `RUST_LOG=openhands::server=info` shows the server's own log.

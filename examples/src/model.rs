@@ -1,13 +1,15 @@
 //! The model that an example uses: one with the key in `LLM_API_KEY`, or a scripted one on
 //! loopback.
 
-use std::{env, error::Error, fmt};
+use std::{env, fmt};
 
 use openhands::{
     Llm,
     testkit::{Script, ScriptedModel, Step},
 };
 use serde_json::json;
+
+use crate::Result;
 
 /// The model configurations for the agent and for titles.
 pub struct Model {
@@ -17,14 +19,23 @@ pub struct Model {
 }
 
 impl Model {
-    /// Creates the configurations from `LLM_API_KEY`, `LLM_MODEL` and `LLM_BASE_URL`.
-    /// `LLM_TITLE_MODEL` sets another model for titles. Without a key, a scripted model is used: it
-    /// writes `test_broken.py`, and fixes it when it is informed that the file does not compile.
+    /// Creates the configurations of the main example. Without a key, a script writes
+    /// `test_broken.py`, and fixes it when it is informed that the file does not compile.
     ///
     /// # Errors
     ///
     /// Returns an error if the scripted model finds no free port.
-    pub async fn from_env() -> Result<Self, Box<dyn Error>> {
+    pub async fn from_env() -> Result<Self> {
+        Self::or_script(main_job()).await
+    }
+
+    /// Creates the configurations from `LLM_API_KEY`, `LLM_MODEL` and `LLM_BASE_URL`.
+    /// `LLM_TITLE_MODEL` sets another model for titles. Without a key, this script is the model.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the scripted model finds no free port.
+    pub async fn or_script(script: Script) -> Result<Self> {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let (name, title, key, url, script) = match set("LLM_API_KEY") {
             Some(key) => {
@@ -34,7 +45,13 @@ impl Model {
                 (name, title, key, set("LLM_BASE_URL"), None)
             }
             None => {
-                let script = main_job().await?;
+                let titles = Step::text("Write and mend a Python file").usage(90, 8);
+                let titles = Script::new().forever(|script| script.step(titles));
+                let script = ScriptedModel::builder()
+                    .script(script)
+                    .model("scripted-title", titles)
+                    .start()
+                    .await?;
                 let url = script.base_url();
                 let [name, title] = ["openai/scripted", "openai/scripted-title"].map(str::to_owned);
                 (name, title, "none".to_owned(), Some(url), Some(script))
@@ -68,7 +85,7 @@ impl Model {
     /// # Errors
     ///
     /// Returns an error if there were unexpected requests, or if expected requests are missing.
-    pub fn verify(&self) -> Result<(), Box<dyn Error>> {
+    pub fn verify(&self) -> Result {
         Ok(self.script.as_ref().map_or(Ok(()), ScriptedModel::verify)?)
     }
 }
@@ -85,9 +102,9 @@ impl fmt::Display for Model {
     }
 }
 
-async fn main_job() -> Result<ScriptedModel, Box<dyn Error>> {
+fn main_job() -> Script {
     let broken = "def greet(name:\n    return 'Hello ' + name\n";
-    let script = Script::new()
+    Script::new()
         .step(
             Step::call(
                 "terminal",
@@ -118,12 +135,5 @@ async fn main_job() -> Result<ScriptedModel, Box<dyn Error>> {
             Step::finish("The file compiles now.")
                 .usage(1500, 20)
                 .cost(0.0015),
-        );
-    let titles =
-        Script::new().forever(|s| s.step(Step::text("Write and mend a Python file").usage(90, 8)));
-    Ok(ScriptedModel::builder()
-        .script(script)
-        .model("scripted-title", titles)
-        .start()
-        .await?)
+        )
 }

@@ -12,6 +12,7 @@ mod docs;
 mod engine;
 mod english;
 mod example;
+mod examples;
 mod files;
 mod fixtures;
 mod image;
@@ -39,6 +40,8 @@ struct Arguments {
 enum Verb {
     /// Run the example of the main job on a real agent server (first command of the README).
     Demo(demo::Options),
+    /// Run the examples on a real agent server, with a scripted model, and print a line for each.
+    Examples(examples::Options),
     /// Run every test, including end to end on a real server (second command of the README).
     Test(test::Options),
     /// Run the long tests: random runs, ten thousand connection cuts, older servers, containers.
@@ -70,6 +73,7 @@ enum Verb {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Demo(options) => demo::run(&options),
+        Verb::Examples(options) => examples::run(&options),
         Verb::Test(options) => test::run(&options),
         Verb::Soak => test::soak(),
         Verb::Containers(options) => containers::run(&options),

@@ -12,7 +12,7 @@ use crate::{
     cargo::{self, ALL},
     containers,
     engine::{Engine, Kind},
-    example,
+    example, examples,
 };
 
 #[derive(Args, Default)]
@@ -43,7 +43,9 @@ pub(crate) fn run(options: &Options) -> Result {
     };
     let steps = match options.no_e2e {
         true => vec![UNIT, DOCTESTS, EXAMPLE, BENCHES],
-        false => vec![UNIT, DOCTESTS, EXAMPLE, SHARING, ALONE, OPERATIONS, BENCHES],
+        false => vec![
+            UNIT, DOCTESTS, EXAMPLE, EXAMPLES, SHARING, ALONE, OPERATIONS, BENCHES,
+        ],
     };
     let mut steps: Vec<Step<'_>> = steps
         .into_iter()
@@ -97,6 +99,9 @@ const DOCTESTS: Constant = ("doctests", || {
     cargo::run(cargo::cargo(&doctests)).map(drop)
 });
 const EXAMPLE: Constant = ("tests of an example, without Python", example::run);
+const EXAMPLES: Constant = ("examples on a real server", || {
+    examples::run(&examples::Options::default())
+});
 const SHARING: Constant = ("end to end, servers of shared templates", sharing);
 const ALONE: Constant = ("end to end, each test in its process", || {
     let selected = format!(

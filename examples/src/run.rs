@@ -44,12 +44,18 @@ macro_rules! examples {
 
 // The slow ones are first.
 examples! {
+    program attach "../attach.rs" "kept after the crash: true"
+    program warm_pool "../warm_pool.rs" "I work for grace."
     program custom_tool "../custom_tool.rs" "2 lines, 6 words"
+    shared acp_agent "../acp_agent.rs" "answer: You said: Goodbye!"
+    shared approvals "../approvals.rs" r#"kept.txt: "one\ntwo\n""#
     shared client_tool "../client_tool.rs" r#"{"customer":"Ada","total":120}"#
     shared fork "../fork.rs" "questions in the early fork: 2"
     shared gateway "../gateway.rs" "agent: Hello from the agent."
     shared settings_and_secrets "../settings_and_secrets.rs" "the build is right"
+    shared steering "../steering.rs" "at the end: finished"
     shared stored_profile "../stored_profile.rs" "example-reviewer is usable: true"
+    shared tokens "../tokens.rs" "the same text was shown and stored: true"
 }
 
 struct Example {
@@ -72,10 +78,16 @@ const KEY: &str = "EXAMPLE_KEY";
 const DIRECTORY: &str = "EXAMPLE_DIRECTORY";
 
 fn main() -> ExitCode {
-    let outcome = match env::var(NAME) {
+    if env::args().nth(1).as_deref() == Some("--parrot") {
+        return exit_code(acp_agent::parrot());
+    }
+    exit_code(match env::var(NAME) {
         Ok(name) => run_one(&name),
         Err(_) => run_all(&env::args().skip(1).collect::<Vec<_>>()),
-    };
+    })
+}
+
+fn exit_code(outcome: Result) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: checks the workspace's rules that no compiler checks.
 
+mod book;
 mod cycles;
 mod foreign;
 mod order;
@@ -124,6 +125,7 @@ pub(crate) fn run() -> Result {
         &mut breaches,
     );
     docs::check(cargo::root(), &mut breaches);
+    book::check(cargo::root(), &markdown, &all_files, &mut breaches);
     if breaches.is_empty() {
         cargo::say(&format!("tidy: {} crates follow the rules", packages.len()));
         return Ok(());

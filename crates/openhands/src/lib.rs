@@ -71,7 +71,8 @@
 //! Guides in the repository show whole tasks: `docs/conversations.md` (start, run, read, serve,
 //! approve, batches, tools, attach again), `docs/testing.md` (tests without a server),
 //! `docs/hooks.md`, `docs/view.md`, `docs/workspace.md`, `docs/admin.md`, `docs/environment.md`,
-//! `docs/security.md`, and `docs/errors.md` (all errors and their remedies).
+//! `docs/security.md`, and `docs/errors.md` (all errors and their remedies). Users of other clients
+//! find their methods in `docs/from-python.md` and `docs/from-typescript.md`.
 //!
 //! # Modules
 //!
@@ -234,3 +235,12 @@ struct ConversationsGuide;
 ))]
 #[doc = include_str!("../../../docs/testing.md")]
 struct TestingGuide;
+
+// Compiles the examples of the guides for users of other clients.
+#[cfg(all(doctest, feature = "workspace", feature = "conversation"))]
+#[doc = include_str!("../../../docs/from-python.md")]
+struct FromPythonGuide;
+
+#[cfg(all(doctest, feature = "workspace", feature = "conversation"))]
+#[doc = include_str!("../../../docs/from-typescript.md")]
+struct FromTypescriptGuide;

@@ -10,6 +10,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod coming_from_python;
 mod command_line;
 mod control;
 mod conversation_generations;

@@ -43,6 +43,21 @@ pub enum ErrorKind {
     /// The process that removes the container after the end of this program could not be started.
     /// Install Python 3.9 or newer, or call `without_keeper`.
     Spawn,
+    /// There is no cluster, or it cannot be reached. Check the kubeconfig, its context, and the
+    /// network.
+    NoCluster,
+    /// The cluster rejects the credentials of the kubeconfig, or does not permit the request. Log
+    /// in again, or ask the owner of the cluster for the role in `docs/kubernetes.md`.
+    ClusterDenied,
+    /// The API of the cluster failed, for another reason. The message contains the cluster's own
+    /// message.
+    Cluster,
+    /// The quota of the namespace does not permit another sandbox. End other sandboxes, or ask for
+    /// a higher quota.
+    Quota,
+    /// The claim of a sandbox has failed. `Error::claim_failure` returns the reason, and the
+    /// message says what to do.
+    Claim,
     /// The server ended before it was ready, or while it was working. [`Error::exit`] and
     /// [`Error::log_tail`] show why.
     Died,
@@ -134,7 +149,7 @@ fn behind_local<'a>(
 }
 
 oh_transport::requests!(Error, error => error.0.source.as_deref().map(behind_local);
-    timeout: NotReady; transient: NotReady PullFailed NoEngine);
+    timeout: NotReady; transient: NotReady PullFailed NoEngine NoCluster Quota);
 
 #[cfg(test)]
 mod tests {

@@ -33,6 +33,7 @@
 //! - `docker` (default): containers of Docker and Podman.
 //! - `tls`: engines that are reached by TLS.
 //! - `apptainer`: containers of Apptainer, which need neither root nor an engine.
+//! - `kubernetes`: pods of a cluster with `kubernetes-sigs/agent-sandbox`.
 
 #![cfg_attr(
     not(feature = "docker"),
@@ -47,6 +48,8 @@ mod apptainer;
 #[cfg(feature = "docker")]
 mod docker;
 mod error;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 #[cfg(feature = "docker")]
 mod options;
 #[cfg(feature = "docker")]
@@ -71,6 +74,13 @@ pub use docker::{
     },
 };
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::{
+    builder::KubernetesServerBuilder,
+    cluster::Cluster,
+    failure::{ClaimFailure, ClaimReason},
+    server::KubernetesServer,
+};
 pub use sandbox::{Request, Sandbox};
 // In signatures of this crate.
 #[doc(no_inline)]

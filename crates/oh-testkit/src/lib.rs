@@ -143,6 +143,8 @@ pub mod fake;
 mod fault;
 mod gate;
 mod http;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod messages;
 pub mod mock;
 pub mod model;

@@ -125,6 +125,21 @@ pub enum ErrorKind {
     EngineDenied,
     /// The engine failed, for another reason. The message contains the engine's own message.
     Engine,
+    /// There is no cluster, or it cannot be reached. Check the kubeconfig, its context, and the
+    /// network.
+    NoCluster,
+    /// The cluster rejects the credentials of the kubeconfig, or does not permit the request. Log
+    /// in again, or ask the owner of the cluster for the role in `docs/kubernetes.md`.
+    ClusterDenied,
+    /// The API of the cluster failed, for another reason. The message contains the cluster's own
+    /// message.
+    Cluster,
+    /// The quota of the namespace does not permit another sandbox. End other sandboxes, or ask for
+    /// a higher quota.
+    Quota,
+    /// The claim of a sandbox has failed. `Error::claim_failure` of `oh-sandbox` returns the
+    /// reason, and the message says what to do.
+    Claim,
     /// The engine does not have the image, and the registry does not have it or does not permit the
     /// download. Check the name and the tag, log in, or build the image.
     NoImage,
@@ -282,10 +297,10 @@ wrap!(Process, oh_process:
     Server Decode NotAnAgentServer Unsupported);
 #[cfg(feature = "docker")]
 wrap!(Sandbox, oh_sandbox:
-    InvalidInput NoEngine EngineDenied Engine NoImage PullFailed WrongPlatform NoVolume NoGpu
-    PortTaken NoSpace Spawn Died OutOfMemory NotReady Connect Proxy Tls Timeout
-    Interrupted Unauthorized Forbidden NotFound Conflict Validation RateLimited Status Server
-    Decode NotAnAgentServer Unsupported);
+    InvalidInput NoEngine EngineDenied Engine NoCluster ClusterDenied Cluster Quota Claim NoImage
+    PullFailed WrongPlatform NoVolume NoGpu PortTaken NoSpace Spawn Died OutOfMemory NotReady
+    Connect Proxy Tls Timeout Interrupted Unauthorized Forbidden NotFound Conflict Validation
+    RateLimited Status Server Decode NotAnAgentServer Unsupported);
 #[cfg(feature = "workspace")]
 wrap!(Workspace, oh_workspace:
     InvalidInput NotFound InvalidPath PermissionDenied OutsideWorkspace NoSpace NotStarted

@@ -74,6 +74,7 @@ const ORDERS: &[(&str, &str, &[&[&str]])] = &[
             &["fake"],
             &["messages"],
             &["proxy"],
+            &["kubernetes"],
         ],
     ),
     (

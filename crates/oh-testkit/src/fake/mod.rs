@@ -47,7 +47,7 @@ mod routes;
 mod serve;
 mod sockets;
 mod state;
-mod wire;
+pub(crate) mod wire;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 

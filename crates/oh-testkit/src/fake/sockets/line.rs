@@ -153,7 +153,7 @@ impl Line {
         let first = tokio::time::timeout(AUTH_WITHIN, self.inbound.recv()).await;
         let text = match first {
             Ok(Some(Inbound::Text(text))) => text,
-            Ok(Some(Inbound::Binary) | None) => return Err(Over::Gone),
+            Ok(Some(Inbound::Binary(_)) | None) => return Err(Over::Gone),
             _ => return Err(refused()),
         };
         let frame: Value = serde_json::from_slice(&text).map_err(|_| refused())?;
@@ -255,7 +255,7 @@ impl Line {
                         self.writer.pong(&payload);
                         self.flush(subscriber).await?;
                     }
-                    Some(Inbound::Binary) => {}
+                    Some(Inbound::Binary(_)) => {}
                     Some(Inbound::TooLarge) => return Err(Over::Close(1009, String::new())),
                     Some(Inbound::Text(text)) if self.queues_messages => {
                         self.queued.push_back(text);

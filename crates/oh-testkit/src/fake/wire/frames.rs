@@ -20,7 +20,7 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) enum Inbound {
     Text(Vec<u8>),
-    Binary,
+    Binary(Vec<u8>),
     /// A message that exceeds the maximum size.
     TooLarge,
     Ping(Vec<u8>),
@@ -83,7 +83,7 @@ impl Reader {
             if frame.fin {
                 return match text {
                     true => Inbound::Text(message),
-                    false => Inbound::Binary,
+                    false => Inbound::Binary(message),
                 };
             }
         }
@@ -153,6 +153,11 @@ impl Writer {
     /// Queues a text frame made of parts.
     pub(crate) fn text(&mut self, parts: &[&[u8]]) {
         self.frame(TEXT, parts);
+    }
+
+    /// Queues a binary frame made of parts.
+    pub(crate) fn binary(&mut self, parts: &[&[u8]]) {
+        self.frame(0x2, parts);
     }
 
     pub(crate) fn ping(&mut self) {

@@ -1,5 +1,5 @@
 //! The wire: frames of sockets, requests and responses, and the known routes.
 
-pub(super) mod frames;
+pub(crate) mod frames;
 pub(super) mod known;
 pub(super) mod reply;

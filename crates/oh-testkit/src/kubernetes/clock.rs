@@ -1,0 +1,33 @@
+//! The clock of a fake cluster, which a test can move.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+/// The time of this machine, moved by the test.
+#[derive(Debug, Default)]
+pub(crate) struct Clock(Mutex<SignedDuration>);
+
+impl Clock {
+    pub(crate) fn now(&self) -> Timestamp {
+        let ahead = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Timestamp::now()
+            .saturating_add(ahead)
+            .unwrap_or(Timestamp::MAX)
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
+        let mut ahead = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *ahead = ahead.saturating_add(by);
+    }
+}
+
+/// Writes a time as Kubernetes does: in whole seconds.
+pub(crate) fn text(time: Timestamp) -> String {
+    let seconds = Timestamp::from_second(time.as_second()).unwrap_or(time);
+    seconds.to_string()
+}

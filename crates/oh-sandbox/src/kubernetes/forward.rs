@@ -7,6 +7,7 @@ use kube::Api;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::{JoinHandle, JoinSet},
     time::sleep,
 };
@@ -21,6 +22,8 @@ const FULL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Forward {
     pub(crate) address: SocketAddr,
+    /// The pod of new connections.
+    pub(crate) pod: watch::Sender<String>,
     accepting: JoinHandle<()>,
 }
 
@@ -35,8 +38,13 @@ impl Forward {
             let message = "cannot open a port on 127.0.0.1 for the connection with the pod";
             Error::new(ErrorKind::PortTaken, message).with_source(error)
         })?;
-        let accepting = tokio::spawn(accept(listener, pods, pod, port));
-        Ok(Self { address, accepting })
+        let (pod, named) = watch::channel(pod);
+        let accepting = tokio::spawn(accept(listener, pods, named, port));
+        Ok(Self {
+            address,
+            pod,
+            accepting,
+        })
     }
 }
 
@@ -46,14 +54,15 @@ impl Drop for Forward {
     }
 }
 
-async fn accept(listener: TcpListener, pods: Api<Pod>, pod: String, port: u16) {
+async fn accept(listener: TcpListener, pods: Api<Pod>, pod: watch::Receiver<String>, port: u16) {
     // Dropped with this task, which ends all connections.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(forward(stream, pods.clone(), pod.clone(), port));
+                    let pod = pod.borrow().clone();
+                    connections.spawn(forward(stream, pods.clone(), pod, port));
                 }
                 Err(error) => {
                     debug!(%error, "cannot accept a connection");

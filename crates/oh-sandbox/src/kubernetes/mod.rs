@@ -8,6 +8,7 @@ pub(crate) mod failure;
 pub(crate) mod forward;
 pub(crate) mod keys;
 pub(crate) mod lease;
+pub(crate) mod mode;
 pub(crate) mod refused;
 pub(crate) mod resources;
 pub(crate) mod server;

@@ -99,6 +99,14 @@ pub(crate) struct Condition {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Sandbox {
     pub(crate) metadata: ObjectMeta,
+    #[serde(default, skip_serializing)]
+    pub(crate) status: SandboxStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct SandboxStatus {
+    #[serde(default)]
+    pub(crate) conditions: Vec<Condition>,
 }
 
 /// Implements the description of a namespaced resource.

@@ -11,7 +11,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use tracing::{debug, warn};
 
 use crate::{
-    Error, ErrorKind, ExitReport, Result, Status,
+    Error, ErrorKind, ExitReport, Request, Result, Status,
     docker::supervise::Reporter,
     kubernetes::{
         changes::Changes,
@@ -20,6 +20,7 @@ use crate::{
         failure::{self, ClaimFailure},
         forward::Forward,
         keys::Keys,
+        mode::{self, Mode},
         refused,
         resources::{BoundSandbox, SandboxClaim},
         settings::Settings,
@@ -63,12 +64,25 @@ pub struct KubernetesServer {
     open: bool,
     failure: Arc<OnceLock<ClaimFailure>>,
     /// Not set if the pod is reached at its own address.
-    _forward: Option<Forward>,
+    forward: Option<Forward>,
+    cluster: Cluster,
+    keys: Keys,
+    ready_within: Duration,
     _renewing: AbortOnDrop,
     watching: AbortOnDrop,
 }
 
-running_server!(KubernetesServer, "Returns the name of the claim.", "claim");
+running_server!(
+    KubernetesServer,
+    "Returns the name of the claim.",
+    "claim",
+    fn pause(&self) -> Request<()> {
+        self.pause()
+    },
+    fn resume(&self) -> Request<()> {
+        self.resume()
+    }
+);
 
 impl KubernetesServer {
     pub(crate) async fn start(settings: Settings) -> Result<Self> {
@@ -81,7 +95,10 @@ impl KubernetesServer {
             claim.lease.keep(claim.api.clone(), claim.name.clone()),
         ));
         match Self::connect(&claim, &settings, deadline).await {
-            Ok(connected) => Ok(Self::supervised(claim, connected, renewing)),
+            Ok(connected) => {
+                let ready_within = settings.ready_within;
+                Ok(Self::supervised(claim, connected, renewing, ready_within))
+            }
             Err(error) => {
                 if let Err(left) = claim.delete().await {
                     warn!(error = %left, "the claim of a failed start ends at its shutdown time");
@@ -131,11 +148,17 @@ impl KubernetesServer {
             running,
             sandbox: sandbox.name,
             open: verified.open,
+            keys,
             forward,
         })
     }
 
-    fn supervised(claim: Claim, connected: Connected, renewing: AbortOnDrop) -> Self {
+    fn supervised(
+        claim: Claim,
+        connected: Connected,
+        renewing: AbortOnDrop,
+        ready_within: Duration,
+    ) -> Self {
         let failure = Arc::new(OnceLock::new());
         let watching = tokio::spawn(watch(
             connected.changes,
@@ -143,12 +166,15 @@ impl KubernetesServer {
             Arc::clone(&failure),
         ));
         Self {
-            claim: Some(claim),
             running: connected.running,
             sandbox: connected.sandbox,
             open: connected.open,
             failure,
-            _forward: connected.forward,
+            forward: connected.forward,
+            cluster: claim.cluster.clone(),
+            keys: connected.keys,
+            ready_within,
+            claim: Some(claim),
             _renewing: renewing,
             watching: AbortOnDrop(watching),
         }
@@ -168,6 +194,66 @@ impl KubernetesServer {
     /// Returns why the sandbox has ended, if it has: for example because its pod was evicted.
     pub fn failure(&self) -> Option<&ClaimFailure> {
         self.failure.get()
+    }
+
+    /// Suspends the sandbox: the cluster ends its pod, and keeps its volumes. Everything that is
+    /// not on a volume is lost, also running commands and the memory of the server. The status is
+    /// [`Status::Paused`] until [`resume`](Self::resume), and requests wait. The claim stays.
+    ///
+    /// Call `Conversations::prepare_pause` before, so that running agents are paused and saved.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] if the pod is reached [directly](
+    /// crate::KubernetesServerBuilder::direct), because a resumed pod has another address. Other
+    /// kinds if the cluster does not suspend the sandbox within the time of
+    /// [`ready_within`](crate::KubernetesServerBuilder::ready_within).
+    pub fn pause(&self) -> Request<()> {
+        let (cluster, sandbox) = (self.cluster.clone(), self.sandbox.clone());
+        let reporter = Arc::clone(&self.running.reporter);
+        let (ready_within, direct) = (self.ready_within, self.forward.is_none());
+        Request::new(async move {
+            if direct {
+                let message = "a server that is reached directly cannot be paused, because a \
+                               resumed pod has another address; do not set `direct`";
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+            let deadline = Instant::now() + ready_within;
+            reporter.set(Status::Paused);
+            let paused = mode::set(&cluster, &sandbox, Mode::Suspended, deadline).await;
+            if paused.is_err() {
+                reporter.set(Status::Ready);
+            }
+            paused.map(drop)
+        })
+    }
+
+    /// Lets a suspended sandbox run again, finds its new pod, and waits until the server is ready
+    /// and verified. A dormant server is activated again, with the same key and variables. The URL
+    /// and the client stay valid.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the server is not ready within the time of
+    /// [`ready_within`](crate::KubernetesServerBuilder::ready_within), or cannot be verified. The
+    /// call can be repeated.
+    pub fn resume(&self) -> Request<()> {
+        let (cluster, sandbox) = (self.cluster.clone(), self.sandbox.clone());
+        let reporter = Arc::clone(&self.running.reporter);
+        let (ready_within, keys) = (self.ready_within, self.keys.clone());
+        let url = self.url().to_string();
+        let forward = self.forward.as_ref().map(|forward| forward.pod.clone());
+        Request::new(async move {
+            let deadline = Instant::now() + ready_within;
+            let running = mode::set(&cluster, &sandbox, Mode::Running, deadline).await?;
+            if let (Some(forward), Some(pod)) = (forward, running.pod()) {
+                forward.send_replace(pod.to_owned());
+            }
+            reporter.set(Status::Starting);
+            keys.verify(&url, deadline).await?;
+            reporter.set(Status::Ready);
+            Ok(())
+        })
     }
 
     /// Shuts the server down: deletes the claim, and with it the sandbox and its pod. The cluster
@@ -210,6 +296,7 @@ struct Connected {
     running: RunningServer,
     sandbox: String,
     open: bool,
+    keys: Keys,
     forward: Option<Forward>,
 }
 

@@ -10,6 +10,8 @@
 mod errors;
 mod faults;
 mod lease;
+mod load;
+mod pausing;
 mod start;
 
 use std::time::Duration;

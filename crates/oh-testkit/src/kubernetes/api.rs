@@ -282,6 +282,9 @@ async fn change(
         true => merge(object, sent),
         false => *object = sent,
     })?;
+    if target.plural == "sandboxes" && part == Part::Main {
+        world.spawn(controller::operate(Arc::clone(world), key));
+    }
     Ok(server::json(StatusCode::OK, &changed))
 }
 

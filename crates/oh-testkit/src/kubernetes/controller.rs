@@ -133,6 +133,56 @@ fn set_status(world: &World, key: &Key, status: Value) {
         .update(key, Part::Status, |object| object["status"] = status);
 }
 
+/// Carries out the operating mode of a sandbox. A resumed sandbox gets another pod.
+pub(crate) async fn operate(world: Arc<World>, sandbox: Key) {
+    let Ok(object) = world.store.get(&sandbox) else {
+        return;
+    };
+    let claim = sandbox.name.trim_end_matches("-sandbox");
+    let claim = Key::new("sandboxclaims", &sandbox.namespace, claim);
+    let has_pod = pod_of(&world, &claim).is_some_and(|pod| world.store.get(&pod).is_ok());
+    let suspended = object["spec"]["operatingMode"] == "Suspended";
+    let conditions = match (suspended, has_pod) {
+        (true, true) => {
+            end_pod(&world, &claim);
+            json!([
+                condition("Suspended", "True", "PodTerminated", ""),
+                condition(
+                    "Ready",
+                    "False",
+                    "SandboxSuspended",
+                    "the sandbox is suspended"
+                ),
+            ])
+        }
+        (false, false) => {
+            let pod = Key::new("pods", &sandbox.namespace, &world.warm_pool_pod());
+            let started = world.pods.start().await;
+            let ip = started.address.ip().to_string();
+            world.state().running.insert(pod.clone(), started);
+            create_pod(&world, &pod, &json!({"phase": "Running", "podIP": ip}));
+            let named = |object: &mut Value| {
+                object["metadata"]["annotations"][POD_NAME] = json!(pod.name);
+            };
+            let _deleted = world.store.update(&sandbox, Part::Main, named);
+            json!([condition("Ready", "True", "DependenciesReady", "")])
+        }
+        _ => return,
+    };
+    set_status(&world, &sandbox, json!({"conditions": conditions}));
+    if let Ok(mut object) = world.store.get(&claim) {
+        object["status"]["conditions"] = conditions;
+        set_status(&world, &claim, object["status"].take());
+    }
+}
+
+fn end_pod(world: &World, claim: &Key) {
+    if let Some(pod) = pod_of(world, claim) {
+        world.state().running.remove(&pod);
+        let _gone = world.store.delete(&pod);
+    }
+}
+
 /// Sets a claim's condition `Ready` to false.
 pub(crate) fn fail(world: &World, claim: &Key, reason: &str, message: &str) {
     let mut status = match world.store.get(claim) {
@@ -145,10 +195,7 @@ pub(crate) fn fail(world: &World, claim: &Key, reason: &str, message: &str) {
 
 /// Ends the pod of a claim, as an eviction does.
 pub(crate) fn evict(world: &World, claim: &Key, message: &str) {
-    if let Some(pod) = pod_of(world, claim) {
-        world.state().running.remove(&pod);
-        let _gone = world.store.delete(&pod);
-    }
+    end_pod(world, claim);
     let mut status = match world.store.get(claim) {
         Ok(object) => object["status"].clone(),
         Err(_) => return,
@@ -162,10 +209,7 @@ pub(crate) fn evict(world: &World, claim: &Key, message: &str) {
 
 /// Deletes the sandbox and the pod of a claim that was deleted.
 pub(crate) fn end_sandbox(world: &World, claim: &Key) {
-    if let Some(pod) = pod_of(world, claim) {
-        world.state().running.remove(&pod);
-        let _gone = world.store.delete(&pod);
-    }
+    end_pod(world, claim);
     let sandbox = Key::new(
         "sandboxes",
         &claim.namespace,

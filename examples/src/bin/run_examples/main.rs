@@ -1,6 +1,8 @@
 //! Runs the examples side by side, each in its own process, and prints a line for each:
 //! `cargo xtask examples`. Most of them share one server.
 
+mod service_check;
+
 use std::{
     env,
     io::Read,
@@ -37,6 +39,10 @@ macro_rules! examples {
         )+ ];
     };
     (@program $module:ident) => { Run::Program($module::main) };
+    // A program that waits for its users: another module uses it.
+    (@service $module:ident) => {
+        Run::Shared(|workspace| Runtime::new()?.block_on(service_check::check(workspace)))
+    };
     (@shared $module:ident) => {
         Run::Shared(|workspace| Runtime::new()?.block_on($module::example(workspace)))
     };
@@ -44,18 +50,19 @@ macro_rules! examples {
 
 // The slow ones are first.
 examples! {
-    program attach "../attach.rs" "kept after the crash: true"
-    program warm_pool "../warm_pool.rs" "I work for grace."
-    program custom_tool "../custom_tool.rs" "2 lines, 6 words"
-    shared acp_agent "../acp_agent.rs" "answer: You said: Goodbye!"
-    shared approvals "../approvals.rs" r#"kept.txt: "one\ntwo\n""#
-    shared client_tool "../client_tool.rs" r#"{"customer":"Ada","total":120}"#
-    shared fork "../fork.rs" "questions in the early fork: 2"
-    shared gateway "../gateway.rs" "agent: Hello from the agent."
-    shared settings_and_secrets "../settings_and_secrets.rs" "the build is right"
-    shared steering "../steering.rs" "at the end: finished"
-    shared stored_profile "../stored_profile.rs" "example-reviewer is usable: true"
-    shared tokens "../tokens.rs" "the same text was shown and stored: true"
+    program attach "../../../attach.rs" "kept after the crash: true"
+    program warm_pool "../../../warm_pool.rs" "I work for grace."
+    program custom_tool "../../../custom_tool.rs" "2 lines, 6 words"
+    shared acp_agent "../../../acp_agent.rs" "answer: You said: Goodbye!"
+    shared approvals "../../../approvals.rs" r#"kept.txt: "one\ntwo\n""#
+    shared client_tool "../../../client_tool.rs" r#"{"customer":"Ada","total":120}"#
+    shared fork "../../../fork.rs" "questions in the early fork: 2"
+    shared gateway "../../../gateway.rs" "agent: Hello from the agent."
+    shared settings_and_secrets "../../../settings_and_secrets.rs" "the build is right"
+    shared steering "../../../steering.rs" "at the end: finished"
+    service service "../../../service.rs" "the page shows the conversation"
+    shared stored_profile "../../../stored_profile.rs" "example-reviewer is usable: true"
+    shared tokens "../../../tokens.rs" "the same text was shown and stored: true"
 }
 
 struct Example {

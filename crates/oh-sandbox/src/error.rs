@@ -81,21 +81,22 @@ pub enum ErrorKind {
     /// The connection ended before the response was complete, or no response arrived. The server
     /// may have acted. Check that the container still runs, and try again.
     Interrupted,
-    /// The server rejects the session key (status 401). Use the key that the server was started
-    /// with.
+    /// The server rejects the session key, or a hosted service its own key (status 401). Use the
+    /// key that the server was started with, or a valid key of the service.
     Unauthorized,
     /// The server, or a gateway in front of it, does not permit the request (status 403). Check the
     /// session key and the gateway.
     Forbidden,
-    /// The engine does not have the container, or the server does not have the requested resource.
-    /// Check the id.
+    /// The engine does not have the container, the server does not have the requested resource, or
+    /// a hosted service does not have the sandbox any more. Check the id, or start another sandbox.
     NotFound,
     /// The name of the container is in use, or its state does not allow the operation. Use another
     /// name, or wait for the state to change.
     Conflict,
     /// The server rejected a value (status 400 or 422). Correct the value that the message names.
     Validation,
-    /// The server accepts no more requests at the moment (status 429). Try again later.
+    /// The server accepts no more requests at the moment, or the quota of a hosted service is used
+    /// up (status 429). Wait as long as `retry_after` of the transport error says.
     RateLimited,
     /// The server returned any other 3xx or 4xx status. The message contains it.
     Status,

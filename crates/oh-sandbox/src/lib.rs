@@ -34,6 +34,7 @@
 //! - `tls`: engines that are reached by TLS.
 //! - `apptainer`: containers of Apptainer, which need neither root nor an engine.
 //! - `kubernetes`: pods of a cluster with `kubernetes-sigs/agent-sandbox`.
+//! - `hosted`: runtimes of the hosted Runtime API.
 
 #![cfg_attr(
     not(feature = "docker"),
@@ -48,6 +49,8 @@ mod apptainer;
 #[cfg(feature = "docker")]
 mod docker;
 mod error;
+#[cfg(feature = "hosted")]
+mod hosted;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 #[cfg(feature = "docker")]
@@ -74,6 +77,8 @@ pub use docker::{
     },
 };
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "hosted")]
+pub use hosted::{builder::HostedServerBuilder, server::HostedServer, settings::AtEnd};
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::{
     builder::KubernetesServerBuilder,

@@ -6,6 +6,7 @@
 //! | [`Mock`] | a transport | which requests are sent, and how responses are handled |
 //! | [`FakeServer`] | an agent server, including its agent | a whole program |
 //! | [`Fault`], [`Proxy`] | a faulty server or network | that faults do not lose data |
+//! | `hosted` (a feature) | a hosted Runtime API | that sandboxes are started, watched and ended |
 //! | [`ScriptedModel`] | a language model | an agent on a real server, with repeatable answers |
 //!
 //! Use the simplest kit in which the test can fail. A conformance suite runs against both the fake
@@ -142,6 +143,8 @@ mod error;
 pub mod fake;
 mod fault;
 mod gate;
+#[cfg(feature = "hosted")]
+pub mod hosted;
 mod http;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;

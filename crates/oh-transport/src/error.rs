@@ -193,6 +193,21 @@ impl Error {
         error
     }
 
+    /// Creates the error for a response of another kind of server.
+    /// Hidden: only crates of this project use it.
+    #[doc(hidden)]
+    pub fn of_response(
+        status: StatusCode,
+        context: impl Into<String>,
+        detail: impl Into<String>,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        Self::from_status(status)
+            .with_context(context.into())
+            .with_detail(Some(detail.into()))
+            .with_retry_after(retry_after)
+    }
+
     /// Sets the cause of the error.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Source>) -> Self {

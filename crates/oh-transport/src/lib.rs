@@ -114,6 +114,8 @@ mod workspace;
 mod ws;
 
 // In signatures of this crate.
+#[doc(hidden)]
+pub use self::http::retry_after;
 pub use self::http::{Body, HttpTransport};
 /// The attribute macro that implementations of [`HttpTransport`], [`SocketTransport`] and
 /// [`AuthProvider`] need.

@@ -33,6 +33,7 @@
 //! | Start a server on this machine | [`LocalServer::builder`](process::LocalServer::builder) |
 //! | Start a server in a container | `sandbox::DockerServer` (feature `docker`), `sandbox::ApptainerServer` (feature `apptainer`) |
 //! | Claim a server in a pod | `sandbox::KubernetesServer` (feature `kubernetes`) |
+//! | Start a server in a hosted runtime | `sandbox::HostedServer` (feature `hosted`) |
 //! | Start servers faster | [`process::WarmPool`], [`process::TemplateServer`] |
 //! | Install a server in advance | [`process::Provisioner`] |
 //! | Connect to a server that runs | [`Client::builder`], then [`Workspace::new`](workspace::Workspace::new) |
@@ -97,8 +98,8 @@
 //! | `syntax` | `view` | colours the code and the file edits of a view |
 //! | [`testkit`] | `testkit` | for tests: scripted model, fake server, fault injection |
 //!
-//! `tls` (https and wss) and all other features except `apptainer`, `docker`, `kubernetes`,
-//! `testkit` and `view` are enabled by default.
+//! `tls` (https and wss) and all other features except `apptainer`, `docker`, `hosted`,
+//! `kubernetes`, `testkit` and `view` are enabled by default.
 
 // The links above need every feature.
 #![cfg_attr(

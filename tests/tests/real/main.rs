@@ -19,6 +19,7 @@ mod conversation_operations;
 mod hooks_agreement;
 mod hooks_real;
 mod hooks_server;
+mod hosted;
 mod in_a_container;
 mod network_real;
 mod protocol_config;

@@ -74,7 +74,7 @@ const ORDERS: &[(&str, &str, &[&[&str]])] = &[
             &["fake"],
             &["messages"],
             &["proxy"],
-            &["kubernetes"],
+            &["hosted", "kubernetes"],
         ],
     ),
     (

@@ -236,6 +236,14 @@ impl Reporter {
         }
     }
 
+    /// Notifies the watchers and the client that the server has ended by itself, and why.
+    #[cfg(feature = "hosted")]
+    pub(crate) fn ended(&self, report: ExitReport, reason: &str) {
+        // Not with `set`, which would first notify the client without this reason.
+        self.status.send_replace(Status::Exited(report));
+        self.notify(&Liveness::Gone(reason.into()));
+    }
+
     /// Notifies the client that its owner has removed the server.
     pub(crate) fn removed(&self) {
         if !matches!(*self.status.borrow(), Status::Exited(_)) {

@@ -8,6 +8,7 @@ mod transport;
 
 pub use body::Body;
 pub(crate) use client::HyperTransport;
-pub(crate) use refusal::{content, refusal, retry_after};
+pub use refusal::retry_after;
+pub(crate) use refusal::{content, refusal};
 pub(crate) use stall::{limited, watched};
 pub use transport::HttpTransport;

@@ -114,7 +114,7 @@ fn join(entries: &[ValidationEntry]) -> String {
 }
 
 /// Parses `Retry-After`, either seconds (digits only) or a date. A date in the past means no delay.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));

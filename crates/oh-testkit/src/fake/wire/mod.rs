@@ -2,4 +2,4 @@
 
 pub(crate) mod frames;
 pub(super) mod known;
-pub(super) mod reply;
+pub(crate) mod reply;

@@ -3,15 +3,12 @@
 
 use std::{collections::BTreeMap, env, fmt, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderValue, header};
-use oh_protocol::{ConversationId, Event, Request};
-use oh_transport::{Body, Client};
+use oh_protocol::{ConversationId, Event};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result, post::post};
 
 /// Timeout of the callback. Short, because the work is already done.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -77,7 +74,7 @@ impl CompletionCallback {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::InvalidInput`] if the URL is invalid.
+    /// Returns [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the URL is invalid.
     pub fn from_env() -> Result<Option<Self>> {
         let read = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let Some(url) = read("AUTOMATION_CALLBACK_URL") else {
@@ -93,16 +90,11 @@ impl CompletionCallback {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::InvalidInput`] if this is not a valid `http://` or `https://` URL.
+    /// Returns [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if this is not a valid
+    /// `http://` or `https://` URL.
     pub fn new(url: &str) -> Result<Self> {
-        // The URL may contain credentials, so the error does not repeat it.
-        let bad = || Error::invalid("the callback URL must begin with http:// or https://");
-        let url = Url::parse(url).map_err(|_| bad())?;
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err(bad());
-        }
         Ok(Self {
-            url,
+            url: callback_url(url)?,
             api_key: None,
             run_id: None,
             conversation: None,
@@ -251,36 +243,18 @@ impl CompletionCallback {
     }
 
     async fn send(self, body: Value) -> Result<()> {
-        let failed = |error| Error::transport("cannot send the callback", error);
-        let mut origin = self.url.clone();
-        origin.set_path("");
-        origin.set_query(None);
-        origin.set_fragment(None);
-        let client = Client::builder(origin.as_str()).build().map_err(failed)?;
-        let target = match self.url.query() {
-            Some(query) => format!("{}?{query}", self.url.path()),
-            None => self.url.path().to_owned(),
-        };
-        let mut request = Request::new(http::Method::POST, target);
-        let json = HeaderValue::from_static("application/json");
-        request.headers.insert(header::CONTENT_TYPE, json);
-        if let Some(key) = &self.api_key {
-            let bearer = format!("Bearer {}", key.expose_secret());
-            let mut bearer = HeaderValue::try_from(bearer).map_err(|_| {
-                Error::invalid("the callback's key contains characters that a header cannot hold")
-            })?;
-            bearer.set_sensitive(true);
-            request.headers.insert(header::AUTHORIZATION, bearer);
-        }
-        let body = Body::from(Bytes::from(body.to_string()));
-        let calling = async { client.accepted(client.stream(request, body).await?).await };
-        match tokio::time::timeout(LIMIT, calling).await {
-            Ok(answer) => answer.map(drop).map_err(failed),
-            Err(_) => {
-                let context = format!("no response to the callback within {LIMIT:?}");
-                Err(Error::new(ErrorKind::Timeout, context))
-            }
-        }
+        post(&self.url, self.api_key.as_ref(), &body, LIMIT).await
+    }
+}
+
+/// Parses a URL of the automation environment.
+pub(crate) fn callback_url(url: &str) -> Result<Url> {
+    // The URL may contain credentials, so the error does not repeat it.
+    let bad = || Error::invalid("the callback URL must begin with http:// or https://");
+    let url = Url::parse(url).map_err(|_| bad())?;
+    match matches!(url.scheme(), "http" | "https") && url.host_str().is_some() {
+        true => Ok(url),
+        false => Err(bad()),
     }
 }
 

@@ -45,7 +45,9 @@ mod files;
 mod git;
 mod helper;
 mod path;
+mod phase;
 mod place;
+mod post;
 mod repositories;
 mod request;
 mod server;
@@ -63,6 +65,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use ext::WorkspaceExt;
 pub use files::{Archive, ByteStream, Download, Downloaded, Progress, Subdirectories, Upload};
 pub use git::{Git, Patch};
+pub use phase::AutomationPhases;
 pub use repositories::{
     CloneRepositories, ClonedRepositories, ClonedRepository, FailedClone, GitProvider, Repository,
 };

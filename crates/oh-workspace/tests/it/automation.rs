@@ -3,7 +3,9 @@
 use std::process::Command;
 
 use oh_protocol::ConversationId;
-use oh_workspace::{CompletionCallback, CompletionReport, ErrorKind, automation_tags};
+use oh_workspace::{
+    AutomationPhases, CompletionCallback, CompletionReport, ErrorKind, automation_tags,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -116,6 +118,38 @@ async fn a_failing_callback_is_reported_without_its_secrets() {
     );
 }
 
+#[tokio::test]
+async fn a_phase_is_reported_short_and_without_secrets() {
+    let (url, asked) = once("200 OK").await;
+    let phases = AutomationPhases::new(&url, "canary").unwrap();
+    assert!(!format!("{phases:?}").contains("canary"), "{phases:?}");
+    let secret = "https://user:canary-password@host/x ";
+    phases.report(format!("{secret}{}", "x".repeat(300))).await;
+    let request = asked.await.unwrap();
+    assert!(
+        request.contains("authorization: Bearer canary\r\n"),
+        "{request}"
+    );
+    let phase = body(&request)["phase"].as_str().unwrap().to_owned();
+    assert_eq!(phase.chars().count(), 200);
+    assert!(
+        phase.starts_with("https://") && !phase.contains("canary"),
+        "{phase}"
+    );
+}
+
+#[tokio::test]
+async fn a_phase_that_cannot_be_reported_is_no_error() {
+    let (url, asked) = once("409 Conflict").await;
+    let phases = AutomationPhases::new(&url, "canary").unwrap();
+    phases.report("Too late").await;
+    assert!(asked.await.unwrap().contains("Too late"));
+    // Nobody listens there.
+    phases.report("Again").await;
+    AutomationPhases::default().report("Nowhere").await;
+    assert!(AutomationPhases::new("ftp://h/x", "k").is_err());
+}
+
 /// Runs `child` of this file in a process with these variables.
 fn child(url: &str, variables: &[(&str, &str)]) -> String {
     let mut child = Command::new(std::env::current_exe().unwrap());
@@ -142,6 +176,7 @@ async fn child_process_of_an_automation() {
     println!("tags {}", json!(automation_tags()));
     let callback = CompletionCallback::from_env();
     println!("callback {callback:?}");
+    println!("phases {:?}", AutomationPhases::from_env().unwrap());
     if let Ok(Some(callback)) = callback {
         let failure = std::io::Error::other(Refused("no: my-key-canary"));
         callback.report(&Err::<(), _>(failure)).await.unwrap();
@@ -170,6 +205,7 @@ async fn the_environment_configures_the_callback() {
                 ("AUTOMATION_EVENT_PAYLOAD", payload),
                 ("AUTOMATION_RUN_ID", "run-7"),
                 ("AUTOMATION_CALLBACK_API_KEY", "my-key-canary"),
+                ("AUTOMATION_PHASE_URL", "http://phases.example/x?t=canary"),
             ],
         )
     });
@@ -177,6 +213,7 @@ async fn the_environment_configures_the_callback() {
     let tags = json!({"automationtrigger": "cron", "automationid": "a", "automationname": "n",
         "automationrunid": "run-7"});
     assert!(reported.contains(&format!("tags {tags}")), "{reported}");
+    assert!(reported.contains("phases.example"), "{reported}");
     assert!(!reported.contains("canary"), "{reported}");
     let request = asked.await.unwrap();
     assert!(

@@ -55,7 +55,11 @@ examples! {
     program custom_tool "../../../custom_tool.rs" "2 lines, 6 words"
     shared acp_agent "../../../acp_agent.rs" "answer: You said: Goodbye!"
     shared approvals "../../../approvals.rs" r#"kept.txt: "one\ntwo\n""#
+    shared batch "../../../batch.rs" "the budget was used up"
+    shared bridge "../../../bridge.rs" "2 posts"
+    shared ci_bot "../../../ci_bot.rs" "+    return a + b"
     shared client_tool "../../../client_tool.rs" r#"{"customer":"Ada","total":120}"#
+    shared delegation "../../../delegation.rs" "reached: true"
     shared fork "../../../fork.rs" "questions in the early fork: 2"
     shared gateway "../../../gateway.rs" "agent: Hello from the agent."
     shared settings_and_secrets "../../../settings_and_secrets.rs" "the build is right"

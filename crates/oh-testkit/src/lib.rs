@@ -7,6 +7,7 @@
 //! | [`FakeServer`] | an agent server, including its agent | a whole program |
 //! | [`Fault`], [`Proxy`] | a faulty server or network | that faults do not lose data |
 //! | `hosted` (a feature) | a hosted Runtime API | that sandboxes are started, watched and ended |
+//! | `kubernetes` (a feature) | a Kubernetes API server | that sandboxes are claimed and ended |
 //! | [`ScriptedModel`] | a language model | an agent on a real server, with repeatable answers |
 //!
 //! Use the simplest kit in which the test can fail. A conformance suite runs against both the fake

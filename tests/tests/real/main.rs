@@ -21,6 +21,7 @@ mod hooks_real;
 mod hooks_server;
 mod hosted;
 mod in_a_container;
+mod in_a_pod;
 mod network_real;
 mod protocol_config;
 mod testkit_conformance;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Resource as _,
@@ -97,6 +98,7 @@ impl Claim {
 
     async fn send(mut self, body: SandboxClaim, deadline: Instant) -> Result<Self> {
         let params = PostParams::default();
+        let begun = Timestamp::now();
         let sent = repeated(deadline, || async {
             match self.api.create(&params, &body).await {
                 // The answer to an earlier attempt was lost: names are never used again.
@@ -126,8 +128,10 @@ impl Claim {
         };
         let metadata = created.meta();
         self.version = metadata.resource_version.clone().unwrap_or_default();
-        if self.lease.correct(metadata.creation_timestamp.as_ref()) {
-            let renewed = self.lease.renew(&self.api, &self.name).await;
+        let created_at = metadata.creation_timestamp.as_ref();
+        if self.lease.correct(begun, created_at) {
+            let renew = || self.lease.renew(&self.api, &self.name);
+            let renewed = repeated(deadline, renew).await;
             renewed.map_err(|error| refused::error("cannot set the shutdown time", error))?;
         }
         Ok(self)

@@ -43,13 +43,18 @@ impl Lease {
         Time(now.saturating_add(length).unwrap_or(Timestamp::MAX))
     }
 
-    /// Corrects the lease by the time at which the cluster has created an object, just now. Returns
-    /// whether the clocks differ.
-    pub(crate) fn correct(&mut self, created: Option<&Time>) -> bool {
+    /// Corrects the lease by the time at which the cluster has created an object that was requested
+    /// at `sent`. Returns whether the clocks differ. A slow response is no difference.
+    pub(crate) fn correct(&mut self, sent: Timestamp, created: Option<&Time>) -> bool {
         let Some(Time(created)) = created else {
             return false;
         };
-        let ahead = created.duration_since(Timestamp::now());
+        let received = Timestamp::now();
+        let ahead = match *created {
+            created if created > received => created.duration_since(received),
+            created if created < sent => created.duration_since(sent),
+            _ => SignedDuration::ZERO,
+        };
         let differs = ahead.abs() > PRECISION;
         if differs {
             self.ahead = ahead;
@@ -92,12 +97,19 @@ mod tests {
         for ahead in [hour, -hour] {
             let mut lease = Lease::new(Duration::from_secs(60));
             let created = Time(Timestamp::now().saturating_add(ahead).unwrap());
-            assert!(lease.correct(Some(&created)));
+            assert!(lease.correct(Timestamp::now(), Some(&created)));
             let left = lease.end().0.duration_since(created.0);
             assert!((59..=62).contains(&left.as_secs()), "{left}");
         }
         let mut lease = Lease::new(Duration::from_secs(60));
-        assert!(!lease.correct(Some(&Time(Timestamp::now()))));
-        assert!(!lease.correct(None));
+        let now = Timestamp::now();
+        assert!(!lease.correct(now, Some(&Time(now))));
+        assert!(!lease.correct(now, None));
+        // The response took an hour.
+        let sent = now.saturating_add(-hour).unwrap();
+        for delay in [SignedDuration::ZERO, SignedDuration::from_mins(30)] {
+            let created = Time(sent.saturating_add(delay).unwrap());
+            assert!(!lease.correct(sent, Some(&created)));
+        }
     }
 }

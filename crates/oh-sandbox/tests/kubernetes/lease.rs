@@ -49,6 +49,7 @@ async fn a_clock_that_differs_from_the_clusters_is_corrected() {
     let fake = FakeCluster::start().await.unwrap();
     // Below the lease, so that the claim does not expire before it is corrected.
     fake.advance(Duration::from_secs(200));
+    fake.reject("patch", "sandboxclaims", 503, "try again", 1);
     let server = builder(&fake).await.start().await.unwrap();
     fake.advance(Duration::from_secs(290));
     assert_eq!(fake.claims().len(), 1);

@@ -51,6 +51,7 @@ macro_rules! examples {
 // The slow ones are first.
 examples! {
     program attach "../../../attach.rs" "kept after the crash: true"
+    program kubernetes "../../../kubernetes.rs" "The pod works for ada."
     program warm_pool "../../../warm_pool.rs" "I work for grace."
     program custom_tool "../../../custom_tool.rs" "2 lines, 6 words"
     shared acp_agent "../../../acp_agent.rs" "answer: You said: Goodbye!"

@@ -1,6 +1,7 @@
 //! Shared parts of the end-to-end tests: servers whose agents work in a home without start-up
 //! files, forked from templates that all tests of a process share.
 
+pub mod conformance;
 pub mod containers;
 mod python;
 mod stand_in;

@@ -17,6 +17,7 @@ mod files;
 mod fixtures;
 mod image;
 mod lexer;
+mod matrix;
 mod mentions;
 mod semver;
 mod size;
@@ -60,6 +61,8 @@ enum Verb {
     Docs,
     /// Check the rules that compilers do not: layers, cycles of modules, file sizes, plain English.
     Tidy,
+    /// Try every capability on many versions of the server, and write `docs/versions.md`.
+    Matrix(matrix::Options),
     /// Build an image with the pinned server for the local container engine, without a registry.
     Image(image::Options),
     /// Benchmark this library, other clients and the floor on the same work.
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Verb::Constraints(options) => constraints::run(&options),
         Verb::Docs => docs::run(),
         Verb::Tidy => tidy::run(),
+        Verb::Matrix(options) => matrix::run(&options),
         Verb::Image(options) => image::run(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Size => size::run(),

@@ -146,6 +146,17 @@ impl Error {
         Self::new(kind_of(&source), context).with_source(source)
     }
 
+    /// Creates an error like [`transport`](Self::transport), for a request to an endpoint that names
+    /// what it does not find. A server without the endpoint does not.
+    pub(crate) fn endpoint(context: impl Into<String>, source: oh_transport::Error) -> Self {
+        let is_missing = source.detail() == Some("Not Found");
+        let error = Self::transport(context, source);
+        match error.kind() {
+            ErrorKind::NotFound if is_missing => error.of_kind(ErrorKind::Unsupported),
+            _ => error,
+        }
+    }
+
     /// Creates the error of a failed local file operation.
     pub(crate) fn local(context: impl Into<String>, source: std::io::Error) -> Self {
         let kind = match oh_protocol::errors::is_out_of_space(&source) {

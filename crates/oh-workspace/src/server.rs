@@ -29,7 +29,7 @@ impl Workspace {
         let this = self.clone();
         Request::new(async move {
             let info = this.client().server_info().await;
-            info.map_err(|error| Error::transport("cannot read the server information", error))
+            info.map_err(|error| Error::endpoint("cannot read the server information", error))
         })
     }
 
@@ -56,7 +56,7 @@ impl Workspace {
             let asked = this.client().call(&call).timeout(Duration::from_secs(10));
             let url = asked
                 .await
-                .map_err(|error| Error::transport("cannot read the VSCode URL", error))?;
+                .map_err(|error| Error::endpoint("cannot read the VSCode URL", error))?;
             Ok(url)
         })
     }
@@ -73,7 +73,7 @@ impl Workspace {
                 .client()
                 .call(&GetStatus::new().scope(this.scope()))
                 .await;
-            status.map_err(|error| Error::transport("cannot read the VSCode status", error))
+            status.map_err(|error| Error::endpoint("cannot read the VSCode status", error))
         })
     }
 }

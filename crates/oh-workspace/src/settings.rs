@@ -54,7 +54,7 @@ impl Workspace {
                 .call(&GetProfile::new(&name, Expose::Plain))
                 .await;
             let profile = profile.map_err(|error| {
-                Error::transport(format!("cannot read the profile `{name}`"), error)
+                Error::endpoint(format!("cannot read the profile `{name}`"), error)
             })?;
             llm(profile.config, Some(format!("profile:{name}")))
         })
@@ -145,7 +145,7 @@ impl Workspace {
     ) -> Result<BTreeMap<String, SecretSource>> {
         let stored = self.client().call(&list).await;
         let stored =
-            stored.map_err(|error| Error::transport("cannot list the stored secrets", error))?;
+            stored.map_err(|error| Error::endpoint("cannot list the stored secrets", error))?;
         let mut found = BTreeMap::new();
         for info in stored {
             if names.is_empty() || names.contains(&info.name) {
@@ -185,7 +185,7 @@ impl Workspace {
                 Err(error) if error.kind() == oh_transport::ErrorKind::NotFound => Ok(None),
                 Err(error) => {
                     let context = format!("cannot read the secret `{name}`");
-                    Err(Error::transport(context, error))
+                    Err(Error::endpoint(context, error))
                 }
             }
         })
@@ -201,7 +201,7 @@ impl Workspace {
         let this = self.clone();
         Request::new(async move {
             let loaded = this.client().call(&which).await;
-            loaded.map_err(|error| Error::transport("cannot load the skills", error))
+            loaded.map_err(|error| Error::endpoint("cannot load the skills", error))
         })
     }
 
@@ -225,7 +225,7 @@ impl Workspace {
 
     async fn settings(&self, expose: Expose) -> Result<Settings> {
         let settings = self.client().call(&GetSettings::new(expose)).await;
-        settings.map_err(|error| Error::transport("cannot read the settings", error))
+        settings.map_err(|error| Error::endpoint("cannot read the settings", error))
     }
 }
 

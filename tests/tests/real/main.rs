@@ -12,6 +12,7 @@
 
 mod coming_from_python;
 mod command_line;
+mod conformance;
 mod control;
 mod conversation_generations;
 mod conversation_live;

@@ -7,7 +7,9 @@ use oh_protocol::calls::files::{
 use oh_transport::WorkspaceHandle;
 
 use super::refused;
-use crate::{Request, Result, Workspace};
+use crate::{
+    Error, ErrorKind, Request, Result, Workspace, command::excerpt, helper::helper, shell::quoted,
+};
 
 /// A listing of the directories in a directory, by name: see [`Workspace::subdirectories`].
 #[derive(Debug, Clone)]
@@ -78,6 +80,24 @@ impl Subdirectories {
     }
 }
 
+/// Creates a directory and its missing parents with a command.
+async fn create_by_command(workspace: &Workspace, path: &str) -> Result<()> {
+    let line = format!("LC_ALL=C mkdir -p -- {}", quoted(path));
+    let helper = helper(workspace).await;
+    let made = helper.execute(line).cwd("/").await?;
+    if made.success() {
+        return Ok(());
+    }
+    let why = made.stderr().trim();
+    let kind = match why {
+        why if why.contains("Permission denied") => ErrorKind::PermissionDenied,
+        why if why.contains("No space left") => ErrorKind::NoSpace,
+        _ => ErrorKind::InvalidPath,
+    };
+    let message = format!("cannot create the directory: {}", excerpt(why, 200));
+    Err(Error::new(kind, message).at(path))
+}
+
 impl Workspace {
     /// Creates a directory and its missing parents. An existing directory is left unchanged.
     ///
@@ -93,7 +113,14 @@ impl Workspace {
             let path = this.path(&path)?;
             let create = CreateDirectory::new(&path).scope(this.scope());
             let created = this.client().call(&create).await;
-            created.map_err(|error| refused("cannot create the directory", &path, error))
+            let failed = |error| refused("cannot create the directory", &path, error);
+            match created.map_err(failed) {
+                // Servers before 1.43 have no endpoint for it.
+                Err(error) if error.kind() == ErrorKind::Unsupported => {
+                    create_by_command(&this, &path).await
+                }
+                created => created,
+            }
         })
     }
 

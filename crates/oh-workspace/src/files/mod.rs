@@ -60,7 +60,7 @@ pub(crate) fn refused(what: &str, path: &str, error: oh_transport::Error) -> Err
     let by_git = error
         .detail()
         .is_some_and(|detail| detail.contains("base_ref") || detail.contains("git repository"));
-    let error = Error::transport(what, error).at(path);
+    let error = Error::endpoint(what, error).at(path);
     match error.kind() {
         ErrorKind::Validation if bad_request && by_git => error.of_kind(ErrorKind::Git),
         ErrorKind::Validation if bad_request => error.of_kind(ErrorKind::InvalidPath),

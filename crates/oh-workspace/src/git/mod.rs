@@ -281,7 +281,7 @@ impl Git {
         let no_ref = error
             .detail()
             .is_some_and(|detail| detail.contains("rev-parse --verify"));
-        let error = Error::transport(what, error).at(self.workspace.working_dir());
+        let error = Error::endpoint(what, error).at(self.workspace.working_dir());
         match error.kind() {
             ErrorKind::Validation if by_git && no_ref => error.of_kind(ErrorKind::UnknownRef),
             ErrorKind::Validation if by_git => error.of_kind(ErrorKind::Git),
@@ -348,7 +348,7 @@ fn not_searched(error: oh_transport::Error) -> Error {
             "the provider rejected the token that is stored on the server",
         ),
         Some(400) if !theirs => (ErrorKind::InvalidInput, "invalid repository search"),
-        _ => return Error::transport("cannot search for repositories", error),
+        _ => return Error::endpoint("cannot search for repositories", error),
     };
     Error::new(kind, context).with_source(error)
 }

@@ -171,7 +171,9 @@ async fn a_rejection_has_the_kind_that_the_other_crates_use() {
             "Permission denied: [Errno 13] '/w/x'",
             ErrorKind::PermissionDenied,
         ),
-        (404, "Not Found", ErrorKind::NotFound),
+        (404, "File not found", ErrorKind::NotFound),
+        // The server has no such endpoint.
+        (404, "Not Found", ErrorKind::Unsupported),
         (409, "deletion is already in progress", ErrorKind::Conflict),
         (422, "invalid", ErrorKind::Validation),
         (422, scope, ErrorKind::OutsideWorkspace),

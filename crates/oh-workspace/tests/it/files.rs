@@ -6,6 +6,8 @@ use oh_testkit::Mock;
 use oh_workspace::{ErrorKind, Workspace};
 use serde_json::json;
 
+use crate::shell::Shell;
+
 const DOWNLOAD: &str = "/api/file/download?path=%2Fw%2Ff";
 
 fn workspace(mock: &Mock) -> Workspace {
@@ -169,4 +171,23 @@ async fn a_file_rewritten_during_a_read_is_reported() {
         .header("etag", "\"a\"");
     workspace(&mock).download("f").bytes().await.unwrap();
     mock.verify().unwrap();
+}
+
+#[tokio::test]
+async fn an_older_server_creates_directories_and_names_missing_endpoints() {
+    // This server has no endpoint for directories, archives or commits.
+    let server = Shell::new("dash");
+    let workspace = server.workspace();
+    workspace.create_directory("a b/c").await.unwrap();
+    workspace.create_directory("a b/c").await.unwrap();
+    assert!(server.work().join("a b/c").is_dir());
+    fs::write(server.work().join("file"), "").unwrap();
+    for path in ["file", "file/under"] {
+        let error = workspace.create_directory(path).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidPath, "{error}");
+    }
+    let error = workspace.git().commits(1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    let error = workspace.home().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
 }

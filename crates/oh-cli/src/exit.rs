@@ -124,6 +124,10 @@ impl From<openhands::Error> for Failure {
             | ErrorKind::StateInUse
             | ErrorKind::NoEngine
             | ErrorKind::EngineDenied
+            | ErrorKind::NoCluster
+            | ErrorKind::ClusterDenied
+            | ErrorKind::Claim
+            | ErrorKind::Quota
             | ErrorKind::InvalidPath
             | ErrorKind::NotStarted => Exit::Configuration,
             ErrorKind::PendingConfirmation => Exit::Waiting,

@@ -60,6 +60,9 @@ pub(crate) struct Record {
     /// The container in which the private server runs the agent.
     #[serde(default)]
     pub(crate) container: Option<Container>,
+    /// The warm pool of a cluster whose sandbox the run had.
+    #[serde(default)]
+    pub(crate) pool: Option<String>,
     /// The run whose private server has the conversation, if this run is a fork of it.
     #[serde(default)]
     pub(crate) state_of: Option<ConversationId>,
@@ -95,6 +98,7 @@ impl Record {
             server: None,
             background: false,
             container: None,
+            pool: None,
             state_of: None,
             server_version: String::new(),
             model: String::new(),

@@ -6,6 +6,8 @@ use std::{
 };
 
 use clap::Args;
+#[cfg(feature = "kubernetes")]
+use openhands::sandbox::KubernetesServer;
 use openhands::{
     Client, LocalServer, Workspace,
     process::{Attach, AttachedServer, ConversationContainers, Progress},
@@ -18,8 +20,11 @@ use crate::{
     records::{self, Container, Place, Record},
 };
 
-/// The agent's directory in a container.
-const MOUNTED: &str = "/workspace";
+/// The agent's directory in a container and in a sandbox.
+pub(crate) const MOUNTED: &str = "/workspace";
+/// Time after which the cluster removes a sandbox whose program was killed.
+#[cfg(feature = "kubernetes")]
+const LEASE: Duration = Duration::from_secs(60);
 /// Number of lines of a log that explain a failure.
 const LOG_LINES: usize = 12;
 /// Time in which an own server must end.
@@ -56,6 +61,9 @@ pub(crate) enum Server {
         /// Kept so that no other program uses the same state.
         place: Option<Place>,
     },
+    /// A server in a sandbox of a cluster, which is removed at the end of this program.
+    #[cfg(feature = "kubernetes")]
+    Pod(Box<KubernetesServer>),
     /// A server that another program runs.
     Given {
         client: Client,
@@ -175,8 +183,35 @@ impl Server {
         })
     }
 
+    /// Claims a sandbox from a warm pool of the current cluster.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) async fn pod(pool: &str) -> Result<Self, Failure> {
+        let set = |name| std::env::var(name).ok().filter(|key| !key.is_empty());
+        let mut builder = KubernetesServer::builder().warm_pool(pool).lease(LEASE);
+        let session = || set("OH_SESSION_API_KEYS_0").or_else(|| set("SESSION_API_KEY"));
+        if let Some(key) = set("OH_INIT_KEY") {
+            builder = builder.init_key(key);
+        } else if let Some(key) = session() {
+            builder = builder.session_api_key(key);
+        }
+        let server = builder.start().await?;
+        if server.is_open() {
+            note("the server in the sandbox has no key: everyone in the cluster can use it");
+        }
+        Ok(Self::Pod(Box::new(server)))
+    }
+
+    #[cfg(not(feature = "kubernetes"))]
+    pub(crate) async fn pod(_pool: &str) -> Result<Self, Failure> {
+        let message = "this `oh` was built without Kubernetes: install it with `cargo install \
+                       --path crates/oh-cli --features kubernetes`";
+        Err(Exit::Configuration.because(message))
+    }
+
     pub(crate) fn client(&self) -> &Client {
         match self {
+            #[cfg(feature = "kubernetes")]
+            Self::Pod(server) => server.client(),
             Self::Own { server, .. } => server.client(),
             Self::Given { client, .. } => client,
         }
@@ -184,6 +219,8 @@ impl Server {
 
     pub(crate) fn version(&self) -> String {
         match self {
+            #[cfg(feature = "kubernetes")]
+            Self::Pod(server) => server.info().version.to_string(),
             Self::Own { server, .. } => server.info().version.to_string(),
             Self::Given { version, .. } => version.clone(),
         }
@@ -219,30 +256,31 @@ impl Server {
         match self {
             Self::Own { .. } => true,
             Self::Given { local, .. } => *local,
+            #[cfg(feature = "kubernetes")]
+            Self::Pod(_) => false,
         }
     }
 
     /// Returns whether the server ends with this program.
     pub(crate) fn is_own(&self) -> bool {
-        matches!(self, Self::Own { .. })
+        !matches!(self, Self::Given { .. })
     }
 
     /// Returns the place of an own server's state.
     pub(crate) fn place(&self) -> Option<&Place> {
         match self {
             Self::Own { place, .. } => place.as_ref(),
-            Self::Given { .. } => None,
+            _ => None,
         }
     }
 
     /// Ends an own server: at once, or in order.
     pub(crate) async fn end(self, at_once: bool) -> Result<(), Failure> {
-        let Self::Own {
-            server,
-            place: _place,
-        } = self
-        else {
-            return Ok(());
+        let (server, _place) = match self {
+            Self::Own { server, place } => (server, place),
+            Self::Given { .. } => return Ok(()),
+            #[cfg(feature = "kubernetes")]
+            Self::Pod(server) => return Ok(server.shutdown(GRACE).await.map(drop)?),
         };
         if at_once {
             drop(server);

@@ -79,6 +79,11 @@ impl Target {
 
 /// Returns the server that has the conversation of this run.
 pub(crate) async fn server_of(path: &Path, record: &Record) -> Result<Server, Failure> {
+    if record.pool.is_some() {
+        let message = "the sandbox of this run exists only while `oh run` works in it; `oh show` \
+                       and `oh export` have its events";
+        return Err(Exit::Configuration.because(message));
+    }
     if let Some(url) = &record.server {
         return Server::at(url).await;
     }

@@ -12,6 +12,7 @@ use crate::{
     config::{self, Config, Confirm},
     exit::{Exit, Failure},
     records::{self, Place, Record},
+    server::MOUNTED,
 };
 
 /// The beginning of a run.
@@ -89,9 +90,11 @@ fn resumed(options: &Options, id: &str, message: Option<String>) -> Result<Begin
 }
 
 fn new(options: &Options, message: Option<String>) -> Result<Beginning, Failure> {
+    let pool = options.pool()?;
     // The directory of a given server need not exist here.
-    let elsewhere = options.server.is_some();
+    let elsewhere = options.server.is_some() || pool.is_some();
     let directory = match &options.dir {
+        None if pool.is_some() => PathBuf::from(MOUNTED),
         Some(dir) if elsewhere => dir.clone(),
         dir => {
             let dir = dir.clone().unwrap_or_else(|| PathBuf::from("."));
@@ -104,7 +107,7 @@ fn new(options: &Options, message: Option<String>) -> Result<Beginning, Failure>
     let here = (!elsewhere).then_some(directory.as_path());
     let config = Config::load(options.settings(), here)?;
     let container = options.container()?;
-    let server = match options.is_private() {
+    let server = match options.is_private() || pool.is_some() {
         true => None,
         false => config.value(&config::SERVER)?,
     };
@@ -129,6 +132,7 @@ fn new(options: &Options, message: Option<String>) -> Result<Beginning, Failure>
     record.directory = directory.to_string_lossy().into_owned();
     record.server = server;
     record.container = container;
+    record.pool = pool.map(str::to_owned);
     let place = Place::open(path)?;
     Ok(Beginning {
         place,

@@ -238,7 +238,20 @@ async fn server(
         let message = "the file of a tool is not in the container: name a module of the image";
         return Err(Exit::Usage.because(message));
     }
-    let elsewhere = record.server.is_some() || record.background || record.state_of.is_some();
+    if options.resume.is_none()
+        && let Some(pool) = &record.pool
+    {
+        if !files.is_empty() {
+            let message = "the file of a tool is not in the sandbox: name a module of its image";
+            return Err(Exit::Usage.because(message));
+        }
+        output.note("claiming a sandbox");
+        return Server::pod(pool).await;
+    }
+    let elsewhere = record.server.is_some()
+        || record.background
+        || record.state_of.is_some()
+        || record.pool.is_some();
     if elsewhere {
         return target::server_of(place.path(), record).await;
     }

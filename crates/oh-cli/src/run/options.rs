@@ -32,10 +32,15 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with_all = ["resume", "server"])]
     pub(super) private: bool,
     /// Where the agent runs: `local` is a private server on this machine, `docker` is a private
-    /// server with a container of Docker for the agent, and a URL is the same as --server.
-    #[arg(long, value_name = "local|docker|URL", value_parser = Sandbox::parse,
+    /// server with a container of Docker for the agent, `kubernetes` is a server in a sandbox of
+    /// the current cluster, and a URL is the same as --server.
+    #[arg(long, value_name = "local|docker|kubernetes|URL", value_parser = Sandbox::parse,
           conflicts_with_all = ["resume", "server", "private"])]
     pub(super) sandbox: Option<Sandbox>,
+    /// The warm pool of the sandbox, in the cluster. The key that activates its servers is read
+    /// from OH_INIT_KEY.
+    #[arg(long, value_name = "NAME", requires = "sandbox")]
+    pub(super) pool: Option<String>,
     /// The image of the container. Default: the one that the server's authors publish.
     #[arg(long, requires = "sandbox")]
     pub(super) image: Option<String>,
@@ -95,6 +100,7 @@ pub(crate) struct Options {
 pub(super) enum Sandbox {
     Local,
     Docker,
+    Kubernetes,
     Url(String),
 }
 
@@ -103,8 +109,9 @@ impl Sandbox {
         match text {
             "local" => Ok(Self::Local),
             "docker" => Ok(Self::Docker),
+            "kubernetes" => Ok(Self::Kubernetes),
             url if url.contains("://") => Ok(Self::Url(url.to_owned())),
-            _ => Err("must be `local`, `docker` or a URL".to_owned()),
+            _ => Err("must be `local`, `docker`, `kubernetes` or a URL".to_owned()),
         }
     }
 }
@@ -122,6 +129,18 @@ impl Options {
     pub(super) fn is_private(&self) -> bool {
         let sandbox = matches!(self.sandbox, Some(Sandbox::Local | Sandbox::Docker));
         self.private || sandbox
+    }
+
+    /// Returns the warm pool of a sandbox in a cluster.
+    pub(super) fn pool(&self) -> Result<Option<&str>, Failure> {
+        match (&self.sandbox, &self.pool) {
+            (Some(Sandbox::Kubernetes), Some(pool)) => Ok(Some(pool)),
+            (Some(Sandbox::Kubernetes), None) => {
+                Err(Exit::Usage.because("--sandbox kubernetes needs the warm pool: --pool NAME"))
+            }
+            (_, Some(_)) => Err(Exit::Usage.because("--pool needs --sandbox kubernetes")),
+            _ => Ok(None),
+        }
     }
 
     /// Returns the container of the agent.

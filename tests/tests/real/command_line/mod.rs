@@ -1,6 +1,7 @@
 //! The command `oh`, as a process, on a real server.
 
 mod attach;
+mod cluster;
 mod copies;
 mod doctor;
 mod files;

@@ -146,8 +146,8 @@ impl Error {
         Self::new(kind_of(&source), context).with_source(source)
     }
 
-    /// Creates an error like [`transport`](Self::transport), for a request to an endpoint that names
-    /// what it does not find. A server without the endpoint does not.
+    /// Creates an error like [`transport`](Self::transport), for a request to an endpoint that
+    /// names what it does not find. A server without the endpoint does not.
     pub(crate) fn endpoint(context: impl Into<String>, source: oh_transport::Error) -> Self {
         let is_missing = source.detail() == Some("Not Found");
         let error = Self::transport(context, source);

@@ -1,15 +1,17 @@
-//! What a server of a version does for this client: one scene for each capability. `cargo xtask
-//! matrix` runs the scenes on many versions.
+//! Capabilities of a server with this client, and a scene that tries each of them. `cargo xtask
+//! matrix` plays the scenes on many versions.
 
+mod error;
 mod places;
 mod returns;
 mod runs;
 mod stage;
 
-use std::{fmt, future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, time::Duration};
 
-use openhands::{Error, ErrorKind};
+use openhands::ErrorKind;
 
+pub use error::SceneError;
 pub use stage::Stage;
 
 /// Time limit of a scene.
@@ -27,32 +29,7 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// The reason for the early end of a scene.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Trouble {
-    /// An error of the client.
-    Client(Error),
-    /// The scene has seen something unexpected.
-    Unexpected(String),
-}
-
-impl<E: Into<Error>> From<E> for Trouble {
-    fn from(error: E) -> Self {
-        Self::Client(error.into())
-    }
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Client(error) => write!(f, "{:?}: {error}", error.kind()),
-            Self::Unexpected(message) => f.write_str(message),
-        }
-    }
-}
-
-type Scene<'a> = Pin<Box<dyn Future<Output = Result<(), Trouble>> + Send + 'a>>;
+type Scene<'a> = Pin<Box<dyn Future<Output = Result<(), SceneError>> + Send + 'a>>;
 
 /// A capability, and the scene that tries it.
 struct Capability {
@@ -102,20 +79,12 @@ pub async fn try_all(stage: &Stage, mut report: impl FnMut(&'static str, Outcome
         let scene = (capability.scene)(stage);
         let outcome = match tokio::time::timeout(LIMIT, scene).await {
             Ok(Ok(())) => Outcome::Works,
-            Ok(Err(Trouble::Client(error))) if error.kind() == ErrorKind::Unsupported => {
+            Ok(Err(SceneError::Client(error))) if error.kind() == ErrorKind::Unsupported => {
                 Outcome::NotOffered(error.to_string())
             }
-            Ok(Err(trouble)) => Outcome::Failed(trouble.to_string()),
+            Ok(Err(error)) => Outcome::Failed(error.to_string()),
             Err(_) => Outcome::Failed(format!("no end after {} s", LIMIT.as_secs())),
         };
         report(capability.name, outcome);
-    }
-}
-
-/// Ends a scene unless the condition holds.
-fn ensure(condition: bool, message: impl FnOnce() -> String) -> Result<(), Trouble> {
-    match condition {
-        true => Ok(()),
-        false => Err(Trouble::Unexpected(message())),
     }
 }

@@ -2,9 +2,12 @@
 
 use openhands::workspace::LiveChunk;
 
-use super::{Stage, Trouble, ensure};
+use super::{
+    error::{SceneError, ensure},
+    stage::Stage,
+};
 
-pub(super) async fn commands(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn commands(stage: &Stage) -> Result<(), SceneError> {
     let workspace = stage.workspace("commands").await?;
     let line = "echo one; echo two >&2; pwd; exit 3";
     let output = workspace.execute(line).env("NAME", "value").await?;
@@ -19,7 +22,7 @@ pub(super) async fn commands(stage: &Stage) -> Result<(), Trouble> {
     ensure(output.success(), || format!("{output:?}"))
 }
 
-pub(super) async fn live(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn live(stage: &Stage) -> Result<(), SceneError> {
     let workspace = stage.workspace("live").await?;
     let line = "printf 'a\\377'; until [ -e go ]; do sleep 0.05; done; printf b";
     let mut output = workspace.execute(line).live().await?;
@@ -34,7 +37,7 @@ pub(super) async fn live(stage: &Stage) -> Result<(), Trouble> {
     ensure(seen == b"a\xffb", || format!("{seen:?}"))
 }
 
-pub(super) async fn files(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn files(stage: &Stage) -> Result<(), SceneError> {
     let workspace = stage.workspace("files").await?;
     let content: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
     workspace.upload("a b").from_bytes(content.clone()).await?;
@@ -42,7 +45,7 @@ pub(super) async fn files(stage: &Stage) -> Result<(), Trouble> {
     ensure(read == content, || "other bytes were returned".to_owned())
 }
 
-pub(super) async fn git(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn git(stage: &Stage) -> Result<(), SceneError> {
     let workspace = stage.workspace("git").await?;
     let line = "git init -q && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m a \
                 && printf 'new\\n' >'a b'";

@@ -10,12 +10,12 @@ use openhands::{
 use serde_json::json;
 
 use super::{
-    Stage, Trouble, ensure,
-    stage::{agent, ids},
+    error::{SceneError, ensure},
+    stage::{Stage, agent, ids},
 };
 
 /// Starts a conversation, and lets its agent finish once.
-async fn finished(stage: &Stage, name: &str) -> Result<(ScriptedModel, Conversation), Trouble> {
+async fn finished(stage: &Stage, name: &str) -> Result<(ScriptedModel, Conversation), SceneError> {
     let step = Step::call("terminal", json!({"command": "echo one"}));
     let script = Script::new().step(step).finish("One.").finish("Two.");
     let (model, builder) = stage.conversation(name, script).await?;
@@ -24,13 +24,13 @@ async fn finished(stage: &Stage, name: &str) -> Result<(ScriptedModel, Conversat
     Ok((model, conversation))
 }
 
-async fn run(conversation: &Conversation, message: &str) -> Result<(), Trouble> {
+async fn run(conversation: &Conversation, message: &str) -> Result<(), SceneError> {
     conversation.send(message).await?;
     let outcome = conversation.run().await?;
     ensure(outcome.is_finished(), || outcome.to_string())
 }
 
-pub(super) async fn attach(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn attach(stage: &Stage) -> Result<(), SceneError> {
     let (_model, first) = finished(stage, "attach").await?;
     let second = Conversation::attach(stage.server().client(), first.id()).await?;
     let mut events = second.subscribe(Cursor::Start);
@@ -48,7 +48,7 @@ pub(super) async fn attach(stage: &Stage) -> Result<(), Trouble> {
     Ok(second.close().await?)
 }
 
-pub(super) async fn tail(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn tail(stage: &Stage) -> Result<(), SceneError> {
     let (_model, first) = finished(stage, "tail").await?;
     let second = Conversation::attach(stage.server().client(), first.id())
         .tail(2)
@@ -62,7 +62,7 @@ pub(super) async fn tail(stage: &Stage) -> Result<(), Trouble> {
     Ok(second.close().await?)
 }
 
-pub(super) async fn restart(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn restart(stage: &Stage) -> Result<(), SceneError> {
     const GRACE: Duration = Duration::from_secs(10);
     let state = stage.server().workspace_dir().join("state");
     let start = async || stage.another().state_dir(&state).start().await;
@@ -87,7 +87,7 @@ pub(super) async fn restart(stage: &Stage) -> Result<(), Trouble> {
     Ok(())
 }
 
-pub(super) async fn fork(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn fork(stage: &Stage) -> Result<(), SceneError> {
     let (_model, first) = finished(stage, "fork").await?;
     let copy = first.branches().fork().await?;
     let (original, copied) = (ids(&first.events()), ids(&copy.events()));
@@ -99,7 +99,7 @@ pub(super) async fn fork(stage: &Stage) -> Result<(), Trouble> {
     Ok(first.close().await?)
 }
 
-pub(super) async fn title(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn title(stage: &Stage) -> Result<(), SceneError> {
     let (_model, first) = finished(stage, "title").await?;
     first.title().set("A title").await?;
     let get = Get::new(first.id());
@@ -109,7 +109,7 @@ pub(super) async fn title(stage: &Stage) -> Result<(), Trouble> {
     Ok(first.close().await?)
 }
 
-pub(super) async fn delete(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn delete(stage: &Stage) -> Result<(), SceneError> {
     let (_model, first) = finished(stage, "delete").await?;
     first.delete().await?;
     let error = Conversation::attach(stage.server().client(), first.id()).await;

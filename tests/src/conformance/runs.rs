@@ -9,10 +9,13 @@ use openhands::{
 };
 use serde_json::json;
 
-use super::{Stage, Trouble, ensure, stage::ids};
+use super::{
+    error::{SceneError, ensure},
+    stage::{Stage, ids},
+};
 
 /// Ends a scene unless the run has finished.
-async fn finishes(conversation: &Conversation) -> Result<(), Trouble> {
+async fn finishes(conversation: &Conversation) -> Result<(), SceneError> {
     let outcome = conversation.run().await?;
     ensure(outcome.is_finished(), || outcome.to_string())
 }
@@ -21,7 +24,7 @@ fn terminal(command: &str) -> Step {
     Step::call("terminal", json!({ "command": command }))
 }
 
-pub(super) async fn send_and_run(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn send_and_run(stage: &Stage) -> Result<(), SceneError> {
     let script = Script::new()
         .step(terminal("echo made >made.txt"))
         .finish("Done.");
@@ -36,7 +39,7 @@ pub(super) async fn send_and_run(stage: &Stage) -> Result<(), Trouble> {
     Ok(conversation.close().await?)
 }
 
-pub(super) async fn events(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn events(stage: &Stage) -> Result<(), SceneError> {
     let mut script = Script::new();
     for n in 0..5 {
         script = script.step(terminal(&format!("echo {n}")));
@@ -59,7 +62,7 @@ pub(super) async fn events(stage: &Stage) -> Result<(), Trouble> {
     ensure(called == log, || format!("{called:?} instead of {log:?}"))
 }
 
-pub(super) async fn tokens(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn tokens(stage: &Stage) -> Result<(), SceneError> {
     let script = Script::new().text("Word by word.");
     let (_model, builder) = stage.conversation("tokens", script).await?;
     let conversation = builder.start().await?;
@@ -74,7 +77,7 @@ pub(super) async fn tokens(stage: &Stage) -> Result<(), Trouble> {
             Ok(Some(Token::Text { content, .. })) => typed.push_str(&content),
             Ok(Some(_)) => {}
             Ok(None) | Err(_) => {
-                return Err(Trouble::Unexpected(format!(
+                return Err(SceneError::Unexpected(format!(
                     "the tokens end after `{typed}`"
                 )));
             }
@@ -83,7 +86,7 @@ pub(super) async fn tokens(stage: &Stage) -> Result<(), Trouble> {
     Ok(conversation.close().await?)
 }
 
-pub(super) async fn denial(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn denial(stage: &Stage) -> Result<(), SceneError> {
     let script = Script::new().finish("Done.").finish("Done now.");
     let (model, builder) = stage.conversation("denial", script).await?;
     let hook = "test -e denied && exit 0; touch denied; echo 'not yet' >&2; exit 2";
@@ -108,7 +111,7 @@ pub(super) async fn denial(stage: &Stage) -> Result<(), Trouble> {
     Ok(conversation.close().await?)
 }
 
-pub(super) async fn approvals(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn approvals(stage: &Stage) -> Result<(), SceneError> {
     let script = Script::new()
         .step(terminal("touch rejected"))
         .step(terminal("touch approved"))
@@ -145,7 +148,7 @@ pub(super) async fn approvals(stage: &Stage) -> Result<(), Trouble> {
     Ok(conversation.close().await?)
 }
 
-pub(super) async fn pause(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn pause(stage: &Stage) -> Result<(), SceneError> {
     let gate = Gate::new();
     let script = Script::new()
         .step(terminal("echo one").hold(&gate))
@@ -169,7 +172,7 @@ pub(super) async fn pause(stage: &Stage) -> Result<(), Trouble> {
     Ok(conversation.close().await?)
 }
 
-pub(super) async fn interrupt(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn interrupt(stage: &Stage) -> Result<(), SceneError> {
     let script = Script::new().step(terminal("sleep 1000")).finish("Done.");
     let (_model, builder) = stage.conversation("interrupt", script).await?;
     let conversation = builder.start().await?;
@@ -194,7 +197,7 @@ struct Count {
     table: String,
 }
 
-pub(super) async fn client_tool(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn client_tool(stage: &Stage) -> Result<(), SceneError> {
     let script = Script::new()
         .call("count", json!({"table": "users"}))
         .finish("Waiting.")
@@ -208,15 +211,15 @@ pub(super) async fn client_tool(stage: &Stage) -> Result<(), Trouble> {
     let conversation = builder.client_tool(tool).start().await?;
     conversation.send("Count.").await?;
     finishes(&conversation).await?;
-    let told = model
+    let seen = model
         .requests()
         .iter()
         .any(|request| request.body().to_string().contains("2 rows of users"));
-    ensure(told, || "the model has not seen the result".to_owned())?;
+    ensure(seen, || "the model has not seen the result".to_owned())?;
     Ok(conversation.close().await?)
 }
 
-pub(super) async fn cost(stage: &Stage) -> Result<(), Trouble> {
+pub(super) async fn cost(stage: &Stage) -> Result<(), SceneError> {
     let script = Script::new().step(Step::finish("Done.").usage(100, 20));
     let (_model, builder) = stage.conversation("cost", script).await?;
     let conversation = builder.start().await?;
@@ -231,6 +234,6 @@ pub(super) async fn cost(stage: &Stage) -> Result<(), Trouble> {
 }
 
 /// Converts a panic of a task.
-fn joined<T>(ended: Result<T, tokio::task::JoinError>) -> Result<T, Trouble> {
-    ended.map_err(|error| Trouble::Unexpected(error.to_string()))
+fn joined<T>(ended: Result<T, tokio::task::JoinError>) -> Result<T, SceneError> {
+    ended.map_err(|error| SceneError::Unexpected(error.to_string()))
 }

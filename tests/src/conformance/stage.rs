@@ -9,7 +9,7 @@ use openhands::{
 };
 use tempfile::TempDir;
 
-use super::Trouble;
+use super::error::SceneError;
 use crate::server_of;
 
 /// A server of a version, on which scenes are played.
@@ -50,7 +50,7 @@ impl Stage {
     }
 
     /// Creates an empty directory, and returns it as a workspace.
-    pub(super) async fn workspace(&self, name: &str) -> Result<Workspace, Trouble> {
+    pub(super) async fn workspace(&self, name: &str) -> Result<Workspace, SceneError> {
         let workspace = self.server.workspace(self.server.workspace_dir());
         workspace.create_directory(name).await?;
         Ok(workspace.directory(name)?)
@@ -61,14 +61,14 @@ impl Stage {
         &self,
         name: &str,
         script: Script,
-    ) -> Result<(ScriptedModel, ConversationBuilder), Trouble> {
+    ) -> Result<(ScriptedModel, ConversationBuilder), SceneError> {
         let workspace = self.workspace(name).await?;
         let (model, agent) = agent(script).await?;
         Ok((model, Conversation::builder(&workspace, agent)))
     }
 
     /// Returns the ids of the log, read by REST.
-    pub(super) async fn log(&self, id: ConversationId) -> Result<Vec<String>, Trouble> {
+    pub(super) async fn log(&self, id: ConversationId) -> Result<Vec<String>, SceneError> {
         let mut ids = Vec::new();
         let mut search = calls::events::Search::new(id);
         loop {
@@ -83,9 +83,9 @@ impl Stage {
 }
 
 /// Starts a model with this script, and returns an agent that uses it.
-pub(super) async fn agent(script: Script) -> Result<(ScriptedModel, Agent), Trouble> {
+pub(super) async fn agent(script: Script) -> Result<(ScriptedModel, Agent), SceneError> {
     let model = ScriptedModel::start(script).await;
-    let model = model.map_err(|error| Trouble::Unexpected(error.to_string()))?;
+    let model = model.map_err(|error| SceneError::Unexpected(error.to_string()))?;
     let llm = Llm::new(ScriptedModel::MODEL)
         .base_url(model.base_url())
         .api_key("scripted")

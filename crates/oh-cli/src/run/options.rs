@@ -31,9 +31,9 @@ pub(crate) struct Options {
     /// Start a private server even if the background server is running.
     #[arg(long, conflicts_with_all = ["resume", "server"])]
     pub(super) private: bool,
-    /// Where the agent runs: `local` is a private server on this machine, `docker` is a private
-    /// server with a container of Docker for the agent, `kubernetes` is a server in a sandbox of
-    /// the current cluster, and a URL is the same as --server.
+    /// Where the agent runs. `local`: a private server on this machine. `docker`: a private server,
+    /// with a container of Docker for the agent. `kubernetes`: a server in a sandbox of the current
+    /// cluster. A URL is the same as --server.
     #[arg(long, value_name = "local|docker|kubernetes|URL", value_parser = Sandbox::parse,
           conflicts_with_all = ["resume", "server", "private"])]
     pub(super) sandbox: Option<Sandbox>,

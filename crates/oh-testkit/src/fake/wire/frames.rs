@@ -20,6 +20,10 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) enum Inbound {
     Text(Vec<u8>),
+    #[cfg_attr(
+        not(feature = "kubernetes"),
+        allow(dead_code, reason = "only forwarded ports use the content")
+    )]
     Binary(Vec<u8>),
     /// A message that exceeds the maximum size.
     TooLarge,
@@ -156,6 +160,7 @@ impl Writer {
     }
 
     /// Queues a binary frame made of parts.
+    #[cfg(feature = "kubernetes")]
     pub(crate) fn binary(&mut self, parts: &[&[u8]]) {
         self.frame(0x2, parts);
     }

@@ -11,7 +11,7 @@ const CLAIMS: usize = 1000;
 const AT_ONCE: usize = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_claims_need_six_requests_each_and_none_is_left() {
+async fn a_thousand_claims_need_few_requests_each_and_none_is_left() {
     let fake = FakeCluster::start().await.unwrap();
     let builder = builder(&fake).await.ready_within(Duration::from_secs(120));
     let permits = Arc::new(Semaphore::new(AT_ONCE));
@@ -34,10 +34,12 @@ async fn a_thousand_claims_need_six_requests_each_and_none_is_left() {
         ("create sandboxclaims", 1),
         ("watch sandboxclaims", 1),
         ("get sandboxes", 1),
-        // Verification and use have separate clients.
-        ("portforward pods", 2),
         ("delete sandboxclaims", 1),
     ] {
         assert_eq!(requests[kind], CLAIMS * each, "{requests:?}");
     }
+    // Verification and use have separate clients. A connection to a busy pod may be opened again.
+    let forwarded = requests["portforward pods"];
+    let expected = CLAIMS * 2..=CLAIMS * 3;
+    assert!(expected.contains(&forwarded), "{requests:?}");
 }

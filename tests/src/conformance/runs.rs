@@ -201,7 +201,8 @@ pub(super) async fn client_tool(stage: &Stage) -> Result<(), SceneError> {
     let script = Script::new()
         .call("count", json!({"table": "users"}))
         .finish("Waiting.")
-        .finish("Two.");
+        // Older servers may need a reminder to read the result.
+        .forever(|script| script.finish("Two."));
     let (model, builder) = stage.conversation("tools", script).await?;
     let tool = ClientTool::typed::<Count>(
         "count",

@@ -56,6 +56,19 @@ pub(crate) fn run(mut command: Command) -> Result<Duration> {
     }
 }
 
+/// Runs a command to its end, and returns its output. Its messages go to the terminal.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot run {name}: {error}"))?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(format!("{name} failed: {}", output.status)),
+    }
+}
+
 /// Builds the integration test `name` with the binaries of its package, and returns its program.
 pub(crate) fn test_program(name: &str) -> Result<PathBuf> {
     program(&["test", "--no-run", "--test"], name)

@@ -5,10 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cargo_metadata::{Metadata, MetadataCommand, Package};
 use clap::Args;
 
-use crate::{Result, api, cargo, semver, test, tidy};
+use crate::{Result, api, cargo, semver, test, tidy, workspace};
 
 const DENY: &str = "0.20.2";
 const HACK: &str = "0.6.46";
@@ -97,7 +96,7 @@ fn each_crate_alone(check: &str, sets: &[&str]) -> Result {
 /// dependencies have no other features than those that the crate asks for. The default features are
 /// those of the crate alone, with its tests.
 fn each_feature() -> Result {
-    for package in published()? {
+    for package in workspace::published()? {
         let name = package.name.as_str();
         let mut command = vec!["clippy", "--quiet", "--no-deps", "--no-default-features"];
         command.extend(["--package", name, "--package", MACROS]);
@@ -133,26 +132,10 @@ fn documentation() -> Result {
 fn package() -> Result {
     let mut command = cargo::cargo(&["package", "--no-verify", "--allow-dirty", "--quiet"]);
     command.args(["--target-dir", "target/package"]);
-    for package in published()? {
+    for package in workspace::published()? {
         command.args(["--package", &package.name]);
     }
     cargo::run(command).map(drop)
-}
-
-/// Returns the packages that are published.
-fn published() -> Result<Vec<Package>> {
-    let metadata = metadata()?;
-    let all = metadata.workspace_packages().into_iter();
-    let published = all.filter(|package| !package.publish.as_ref().is_some_and(Vec::is_empty));
-    Ok(published.cloned().collect())
-}
-
-fn metadata() -> Result<Metadata> {
-    let mut command = MetadataCommand::new();
-    command.current_dir(cargo::root()).no_deps();
-    command
-        .exec()
-        .map_err(|error| format!("cargo metadata: {error}"))
 }
 
 /// Builds the fuzz targets, which form their own workspace. Names a library that is never opened,
@@ -160,14 +143,9 @@ fn metadata() -> Result<Metadata> {
 fn fuzz_targets() -> Result {
     let mut check = cargo::cargo(&["check", "--quiet", "--manifest-path", "fuzz/Cargo.toml"]);
     // The same directory as for the workspace, which has compiled most of the dependencies.
-    check.args(["--target-dir", &target_directory()?]);
+    check.args(["--target-dir", &workspace::target_directory()?]);
     check.env("CUSTOM_LIBFUZZER_PATH", "./libfuzzer.a");
     cargo::run(check).map(drop)
-}
-
-/// Returns the workspace's target directory.
-fn target_directory() -> Result<String> {
-    Ok(metadata()?.target_directory.into_string())
 }
 
 /// Checks licences, sources and bans, and also advisories if their database is available.

@@ -7,7 +7,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use crate::{Result, cargo};
@@ -85,21 +85,8 @@ fn list(version: &str, place: &Path, newest: bool) -> Result<String> {
         command.arg("--unpinned");
     }
     command.env("OPENHANDS_CACHE_DIR", place);
-    let python = output(&mut command)?;
-    output(Command::new(PathBuf::from(python.trim())).args(["-I", "-c", LIST]))
-}
-
-/// Runs a command and returns its output.
-fn output(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| format!("cannot run {name}: {error}"))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(format!("{name} failed: {}", output.status)),
-    }
+    let python = cargo::output(&mut command)?;
+    cargo::output(Command::new(PathBuf::from(python.trim())).args(["-I", "-c", LIST]))
 }
 
 fn compare(file: &Path, wanted: &str) -> Result {

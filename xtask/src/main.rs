@@ -9,6 +9,7 @@ mod constraints;
 mod containers;
 mod demo;
 mod docs;
+mod drift;
 mod engine;
 mod english;
 mod example;
@@ -19,10 +20,14 @@ mod image;
 mod lexer;
 mod matrix;
 mod mentions;
+mod minimal_versions;
+mod package_twice;
 mod semver;
+mod servers;
 mod size;
 mod test;
 mod tidy;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -63,10 +68,17 @@ enum Verb {
     Tidy,
     /// Try every capability on many versions of the server, and write `docs/versions.md`.
     Matrix(matrix::Options),
+    /// Compare a version of the server with the pinned one. The exit code is 0 without drift, 3
+    /// with additions only, 4 with removals or changes, and 1 if the comparison fails.
+    Drift(drift::Options),
     /// Build an image with the pinned server for the local container engine, without a registry.
     Image(image::Options),
     /// Benchmark this library, other clients and the floor on the same work.
     Bench(bench::Options),
+    /// Compile the published crates with the lowest allowed versions of their dependencies.
+    MinimalVersions,
+    /// Package the published crates of the last commit in two places, and compare the bytes.
+    PackageTwice,
     /// Build small programs for a small size, and compare them with their limits.
     Size,
     /// Run every check: fmt, clippy, rustdoc, tidy, deny, each crate and feature, tests.
@@ -87,13 +99,21 @@ fn main() -> ExitCode {
         Verb::Docs => docs::run(),
         Verb::Tidy => tidy::run(),
         Verb::Matrix(options) => matrix::run(&options),
+        Verb::Drift(options) => return exit(drift::run(&options)),
         Verb::Image(options) => image::run(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::MinimalVersions => minimal_versions::run(),
+        Verb::PackageTwice => package_twice::run(),
         Verb::Size => size::run(),
         Verb::Ci(options) => ci::run(&options),
     };
+    exit(outcome.map(|()| ExitCode::SUCCESS))
+}
+
+/// Returns the exit code of a verb. Prints its error.
+fn exit(outcome: Result<ExitCode>) -> ExitCode {
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(message) => {
             cargo::say(&format!("xtask: {message}"));
             ExitCode::FAILURE

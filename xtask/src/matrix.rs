@@ -1,24 +1,17 @@
 //! `cargo xtask matrix`: tries every capability on many versions of the server, and writes
 //! `docs/versions.md`.
 
-use std::{
-    collections::BTreeMap,
-    env,
-    fmt::Write as _,
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use clap::Args;
-use serde::Deserialize;
 
-use crate::{Result, cargo};
+use crate::{
+    Result, cargo,
+    servers::{self, Row, Version},
+};
 
 /// The page with the results.
 const PAGE: &str = "docs/versions.md";
-/// The program that tries the capabilities on one version.
-const PROGRAM: &str = "conformance";
 const INTRODUCTION: &str = "\
 # Versions of the server
 
@@ -28,7 +21,6 @@ as an error of the kind `Unsupported`.
 
 `+` works, `-` is not offered, `!` fails.
 ";
-const PACKAGE: &str = "openhands-agent-server";
 /// The first minor version that is supported.
 const FIRST: Version = (1, 40, 0);
 
@@ -39,16 +31,6 @@ pub(crate) struct Options {
     versions: Vec<String>,
 }
 
-type Version = (u32, u32, u32);
-
-/// A line of the program's output.
-#[derive(Deserialize)]
-struct Row {
-    capability: String,
-    result: String,
-    reason: Option<String>,
-}
-
 /// The results of a version.
 struct Column {
     version: String,
@@ -57,19 +39,16 @@ struct Column {
 }
 
 pub(crate) fn run(options: &Options) -> Result {
-    let cache = match env::var_os("OPENHANDS_CACHE_DIR") {
-        Some(cache) => PathBuf::from(cache),
-        // Kept for the next run, apart from the environments of programs: each takes 770 MiB.
-        None => cargo::root().join("target/matrix"),
-    };
+    let cache = servers::cache();
     let versions = match options.versions.as_slice() {
-        [] => newest_of_each_minor(&listed()?),
+        [] => newest_of_each_minor(&servers::listed()?),
         versions => versions.to_vec(),
     };
-    let program = cargo::command_program(PROGRAM)?;
+    let program = servers::conformance()?;
     let mut columns = Vec::new();
     for version in versions {
-        let rows = tried(&program, &cache, &version);
+        let rows = servers::provision(Some(&cache), &version)
+            .and_then(|_| servers::tried(&program, Some(&cache), &version));
         cargo::say(&format!("{version}: {}", summary(&rows)));
         columns.push(Column { version, rows });
     }
@@ -99,34 +78,6 @@ pub(crate) fn run(options: &Options) -> Result {
     }
 }
 
-/// Returns all versions on the package index.
-fn listed() -> Result<Vec<Version>> {
-    let mut provision = cargo::cargo(&["run", "--quiet", "--package", "oh-cli", "--"]);
-    let python = output(provision.arg("provision"))?;
-    let mut index = Command::new(python.trim());
-    index.args(["-I", "-m", "pip", "index", "versions", PACKAGE]);
-    index.arg("--disable-pip-version-check");
-    let listed = output(&mut index)?;
-    let line = listed
-        .lines()
-        .find_map(|line| line.strip_prefix("Available versions: "));
-    let line = line.ok_or_else(|| format!("pip does not list versions of {PACKAGE}"))?;
-    Ok(line.split(", ").filter_map(parsed).collect())
-}
-
-/// Returns the numbers of a release. Prereleases have other parts.
-fn parsed(text: &str) -> Option<Version> {
-    let numbers: Option<Vec<u32>> = text
-        .trim()
-        .split('.')
-        .map(|part| part.parse().ok())
-        .collect();
-    match numbers?[..] {
-        [major, minor, patch] => Some((major, minor, patch)),
-        _ => None,
-    }
-}
-
 fn newest_of_each_minor(all: &[Version]) -> Vec<String> {
     let mut newest = BTreeMap::new();
     for &(major, minor, patch) in all.iter().filter(|version| **version >= FIRST) {
@@ -137,33 +88,6 @@ fn newest_of_each_minor(all: &[Version]) -> Vec<String> {
     newest
         .map(|((major, minor), patch)| format!("{major}.{minor}.{patch}"))
         .collect()
-}
-
-/// Installs a version, and tries the capabilities.
-fn tried(program: &Path, cache: &Path, version: &str) -> std::result::Result<Vec<Row>, String> {
-    let mut provision = cargo::cargo(&["run", "--quiet", "--package", "oh-cli", "--"]);
-    provision.args(["provision", "--server-version", version]);
-    provision.env("OPENHANDS_CACHE_DIR", cache);
-    output(&mut provision)?;
-    let mut command = Command::new(program);
-    command.arg(version).env("OPENHANDS_CACHE_DIR", cache);
-    let lines = output(&mut command)?;
-    let lines = lines.lines().map(serde_json::from_str);
-    lines
-        .collect::<std::result::Result<_, _>>()
-        .map_err(|error| format!("cannot read the results: {error}"))
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| format!("cannot run {name}: {error}"))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(format!("{name} failed: {}", output.status)),
-    }
 }
 
 fn summary(rows: &std::result::Result<Vec<Row>, String>) -> String {
@@ -232,7 +156,7 @@ mod tests {
             "1.39.9",
             "1.59.0rc1",
         ];
-        let all: Vec<_> = all.into_iter().filter_map(parsed).collect();
+        let all: Vec<_> = all.into_iter().filter_map(servers::parsed).collect();
         assert_eq!(newest_of_each_minor(&all), ["1.40.1", "1.57.0", "1.58.10"]);
     }
 

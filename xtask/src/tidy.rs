@@ -2,6 +2,7 @@
 
 mod book;
 mod cycles;
+mod dependencies;
 mod foreign;
 mod order;
 
@@ -83,7 +84,8 @@ const CONFINED: &[(&str, &[(&str, &str)])] = &[
 ];
 
 /// Checks layers, cycles, the order of folders, types of other crates in public signatures, file
-/// sizes, module docs, confined names and plain English. Reports all violations at once.
+/// sizes, module docs, confined names, the list of dependencies and plain English. Reports all
+/// violations at once.
 pub(crate) fn run() -> Result {
     let metadata = MetadataCommand::new()
         .current_dir(cargo::root())
@@ -93,6 +95,7 @@ pub(crate) fn run() -> Result {
     let packages: Vec<&Package> = metadata.workspace_packages();
     let mut breaches = Vec::new();
     layers(&packages, &mut breaches);
+    dependencies::check(cargo::root(), &packages, &mut breaches);
     let mut all_files = Vec::new();
     for package in &packages {
         let published = !package.publish.as_ref().is_some_and(Vec::is_empty);

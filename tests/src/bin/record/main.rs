@@ -1,4 +1,5 @@
 //! Records responses of a real server, for the fixtures of `oh-protocol`: `cargo xtask fixtures`.
+//! The arguments are optional: a version of the server, and a directory to write to.
 //!
 //! Everything that a scripted model can cause is recorded from the sockets, byte for byte. The rest
 //! is generated with the server's own models (see `models.py`).
@@ -13,7 +14,7 @@ mod stored;
 
 use std::{
     collections::BTreeMap,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -28,16 +29,25 @@ const OF_EACH: usize = 3;
 
 #[tokio::main]
 async fn main() -> Outcome {
-    let crates = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../crates"));
+    let mut arguments = env::args().skip(1);
+    let mut provisioner = Provisioner::new();
+    if let Some(version) = arguments.next() {
+        provisioner = provisioner.version(version);
+    }
+    let own = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../crates/oh-protocol/fixtures"
+    );
+    let fixtures = arguments.next().map_or_else(|| own.into(), PathBuf::from);
     // The agent writes paths into events, so they must not depend on the user.
-    let base = std::env::temp_dir().join("fixtures");
+    let base = env::temp_dir().join("fixtures");
     _ = fs::remove_dir_all(&base);
     let (home, project) = (base.join("home"), base.join("project"));
     fs::create_dir_all(&home)?;
     fs::create_dir_all(&project)?;
 
     // The MCP server of a scene runs in the server's own environment.
-    let environment = Provisioner::new().provision().await?;
+    let environment = provisioner.provision().await?;
     // Link the whole environment: a link to its programs alone would not find the packages.
     let whole = environment.python().ancestors().nth(2);
     std::os::unix::fs::symlink(whole.unwrap_or(Path::new("/")), base.join("python"))?;
@@ -52,7 +62,7 @@ async fn main() -> Outcome {
         .start()
         .await?;
     let version = server.info().version.clone();
-    let target = crates.join("oh-protocol/fixtures").join(&version);
+    let target = fixtures.join(&version);
     fs::create_dir_all(&target)?;
 
     let admin = admin::all(&server, &base).await?;

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use crate::{Result, api, cargo, semver, test, tidy, workspace};
+use crate::{Result, api, book, cargo, semver, test, tidy, workspace};
 
 const DENY: &str = "0.20.2";
 const HACK: &str = "0.6.46";
@@ -27,7 +27,7 @@ type Check = (&'static str, fn() -> Result);
 
 /// All checks, in their order. The tests check the calls for each operation, because they have
 /// compiled what that needs.
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 12] = [
     ("format", || step(&["fmt", "--all", "--check"])),
     ("rules of the project", tidy::run),
     ("generated calls", api::check),
@@ -38,6 +38,7 @@ const CHECKS: [Check; 11] = [
     ("clippy, each feature of each crate alone", each_feature),
     ("fuzz targets", fuzz_targets),
     ("documentation", documentation),
+    ("book of guides", book::run),
     ("licences, sources, advisories", deny),
     ("packages", package),
     ("compatibility with the last release", semver::check),

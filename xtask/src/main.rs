@@ -3,6 +3,7 @@
 mod api;
 mod api_coverage;
 mod bench;
+mod book;
 mod cargo;
 mod ci;
 mod constraints;
@@ -64,6 +65,8 @@ enum Verb {
     Constraints(constraints::Options),
     /// Generate the list of errors in `docs/errors.md` from the documentation of each `ErrorKind`.
     Docs,
+    /// Build the guides in `docs/` as a book, and fail if mdBook warns.
+    Book,
     /// Check the rules that compilers do not: layers, cycles of modules, file sizes, plain English.
     Tidy,
     /// Try every capability on many versions of the server, and write `docs/versions.md`.
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
         Verb::ApiCoverage => api_coverage::run(),
         Verb::Constraints(options) => constraints::run(&options),
         Verb::Docs => docs::run(),
+        Verb::Book => book::run(),
         Verb::Tidy => tidy::run(),
         Verb::Matrix(options) => matrix::run(&options),
         Verb::Drift(options) => return exit(drift::run(&options)),

@@ -4,6 +4,7 @@ mod book;
 mod cycles;
 mod dependencies;
 mod foreign;
+mod messages;
 mod order;
 
 use std::{
@@ -129,6 +130,7 @@ pub(crate) fn run() -> Result {
     );
     docs::check(cargo::root(), &mut breaches);
     book::check(cargo::root(), &markdown, &all_files, &mut breaches);
+    messages::check(cargo::root(), &markdown, &all_files, &mut breaches);
     if breaches.is_empty() {
         cargo::say(&format!("tidy: {} crates follow the rules", packages.len()));
         return Ok(());

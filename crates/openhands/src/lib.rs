@@ -70,8 +70,9 @@
 //! | Handle errors | [`Error`], [`ErrorKind`] |
 //! | Test a program without Python and model | [`testkit`] |
 //!
-//! Guides in the repository show whole tasks: `docs/conversations.md` (start, run, read, serve,
-//! approve, batches, tools, attach again), `docs/testing.md` (tests without a server),
+//! Guides in the repository show whole tasks. Begin with `docs/quick-start.md`, `docs/concepts.md`,
+//! `docs/models.md` and `docs/tools.md`. Then read `docs/conversations.md` (start, run, read,
+//! serve, approve, batches, attach again), `docs/testing.md` (tests without a server),
 //! `docs/hooks.md`, `docs/view.md`, `docs/workspace.md`, `docs/admin.md`, `docs/environment.md`,
 //! `docs/security.md`, and `docs/errors.md` (all errors and their remedies). Users of other clients
 //! find their methods in `docs/from-python.md` and `docs/from-typescript.md`.
@@ -171,6 +172,38 @@ pub use prelude::*;
 ))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+// Compiles the examples of the first pages.
+#[cfg(all(
+    doctest,
+    feature = "admin",
+    feature = "process",
+    feature = "workspace",
+    feature = "conversation",
+    feature = "schemars"
+))]
+mod first_pages {
+    #[doc = include_str!("../../../docs/quick-start.md")]
+    struct QuickStart;
+
+    #[doc = include_str!("../../../docs/concepts.md")]
+    struct Concepts;
+
+    #[doc = include_str!("../../../docs/recipes.md")]
+    struct Recipes;
+
+    #[doc = include_str!("../../../docs/models.md")]
+    struct Models;
+
+    #[doc = include_str!("../../../docs/tools.md")]
+    struct Tools;
+
+    #[doc = include_str!("../../../docs/logging.md")]
+    struct Logging;
+
+    #[doc = include_str!("../../../docs/performance.md")]
+    struct Performance;
+}
 
 // Compiles the examples of the workspace guide.
 #[cfg(all(

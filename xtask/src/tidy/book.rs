@@ -12,6 +12,12 @@ const SUMMARY: &str = "docs/SUMMARY.md";
 /// The pages for users of other clients.
 const COMING_FROM: &[&str] = &["docs/from-python.md", "docs/from-typescript.md"];
 
+/// The page for users of the TypeScript client, and a list of all its public names.
+const TYPESCRIPT: (&str, &str) = (
+    "docs/from-typescript.md",
+    include_str!("../../api/typescript-client-1.39.0.txt"),
+);
+
 /// Checks all Markdown files of the workspace.
 pub(super) fn check(
     root: &Path,
@@ -46,6 +52,10 @@ pub(super) fn check(
             Some(text) => table(page, text, &words, breaches),
             None => breaches.push(format!("{page} is missing")),
         }
+    }
+    let (page, names) = TYPESCRIPT;
+    if let Some(text) = texts.get(&root.join(page)) {
+        complete(page, text, names, breaches);
     }
 }
 
@@ -143,6 +153,36 @@ fn table(page: &str, text: &str, words: &BTreeSet<String>, breaches: &mut Vec<St
     }
 }
 
+/// Checks that the first column of a page's tables has each name of a list, and no other. `*.name`
+/// in the column means the name in all classes.
+fn complete(page: &str, text: &str, names: &str, breaches: &mut Vec<String>) {
+    let names: BTreeSet<&str> = names
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect();
+    let column = prose(text).filter_map(|line| line.strip_prefix("| ")?.split('|').next());
+    let listed: BTreeSet<&str> = column
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let covered = |name: &&str| {
+        let everywhere = name
+            .split_once('.')
+            .map(|(_, member)| format!("*.{member}"));
+        listed.contains(name) || everywhere.is_some_and(|all| listed.contains(all.as_str()))
+    };
+    for name in names.iter().filter(|name| !covered(name)) {
+        breaches.push(format!("{page}: there is no row for `{name}`"));
+    }
+    let known = |name: &&str| {
+        let member = name.strip_prefix('*');
+        names.contains(name)
+            || member.is_some_and(|member| names.iter().any(|name| name.ends_with(member)))
+    };
+    for name in listed.iter().filter(|name| !known(name)) {
+        breaches.push(format!("{page}: `{name}` is not a name of the client"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,5 +223,24 @@ mod tests {
             &mut breaches,
         );
         assert_eq!(breaches.len(), 2, "{breaches:?}");
+    }
+
+    #[test]
+    fn each_name_of_a_client_needs_a_row_and_no_row_is_outdated() {
+        let names = "# names\nA.b\nA.close\nB.close\nmake\n";
+        let found = |text: &str| {
+            let mut breaches = Vec::new();
+            complete("p", text, names, &mut breaches);
+            breaches.len()
+        };
+        assert_eq!(
+            found("| `A.b`, `make` | x | n |\n| `*.close` | x | n |\n"),
+            0
+        );
+        assert_eq!(found("| `A.b` | `make` | n |\n| `*.close` | x | n |\n"), 1);
+        assert_eq!(
+            found("| `A.b`, `make`, `*.close`, `A.c`, `*.d` | x | n |\n"),
+            2
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::{env, process::Command, time::Duration};
 
 use openhands::{
     prelude::*,
-    process::{AttachedServer, RestartPolicy, Status},
+    process::{AttachedServer, LocalServerBuilder, RestartPolicy, Status},
     testkit::Script,
 };
 use openhands_examples::{Model, Result};
@@ -18,13 +18,13 @@ use serde_json::json;
 pub async fn main() -> Result {
     let arguments: Vec<_> = env::args().skip(1).collect();
     match arguments.as_slice() {
-        [connection, id] => second(connection, id).await,
-        _ => first().await,
+        [flag, connection, id] if flag == "--second" => second(connection, id).await,
+        _ => example(LocalServer::builder()).await,
     }
 }
 
 /// Runs the first program, which owns the server.
-async fn first() -> Result {
+pub async fn example(server: LocalServerBuilder) -> Result {
     let script = Script::new()
         .call("terminal", json!({"command": "echo 1 > notes.txt"}))
         .finish("I wrote the first note.")
@@ -38,7 +38,7 @@ async fn first() -> Result {
     //    lets other programs of this user find it; it contains the key, and is removed at the end.
     let place = tempfile::tempdir()?;
     let connection = place.path().join("connection.json");
-    let server = LocalServer::builder()
+    let server = server
         .connection_file(&connection)
         .restart(RestartPolicy::on_failure(3))
         .start()
@@ -51,7 +51,10 @@ async fn first() -> Result {
     // 2. The second program needs the file and the id. It could run at any time, also after this
     //    program has ended, if the server belongs to a service.
     let mut command = Command::new(env::current_exe()?);
-    command.arg(&connection).arg(conversation.id().to_string());
+    command
+        .arg("--second")
+        .arg(&connection)
+        .arg(conversation.id().to_string());
     let status = tokio::task::spawn_blocking(move || command.status()).await??;
     if !status.success() {
         return Err(format!("the second program failed: {status}").into());

@@ -25,8 +25,8 @@ async fn main() -> Result {
 
 /// Runs the example, on any server.
 pub async fn example(workspace: &Workspace) -> Result {
-    // Each answer of the scripted model costs one cent, so the budget does not last for all tasks.
-    let answer = Step::finish("A good name.").cost(0.01);
+    // Each answer of the scripted model costs two cents, so the budget does not last for all tasks.
+    let answer = Step::finish("A good name.").cost(0.02);
     let model = Model::or_script(Script::new().forever(|script| script.step(answer))).await?;
     println!("model: {model}");
 

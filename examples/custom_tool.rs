@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use openhands::{prelude::*, testkit::Script};
+use openhands::{prelude::*, process::LocalServerBuilder, testkit::Script};
 use openhands_examples::{Model, Result};
 use serde::Deserialize;
 use serde_json::json;
@@ -27,7 +27,12 @@ struct WordCountObservation {
 }
 
 #[tokio::main]
-pub async fn main() -> Result {
+async fn main() -> Result {
+    example(LocalServer::builder()).await
+}
+
+/// Runs the example, with a server of this builder.
+pub async fn example(server: LocalServerBuilder) -> Result {
     let script = Script::new()
         .call("word_count", json!({"path": "poem.txt"}))
         .finish("The poem has 2 lines and 6 words.");
@@ -36,7 +41,7 @@ pub async fn main() -> Result {
 
     // 1. Start a server that imports the module. Code in this directory runs inside the server, so
     //    only you should be able to write to it.
-    let server = LocalServer::builder()
+    let server = server
         .python_path(TOOLS)
         .import_module("word_count")
         .start()

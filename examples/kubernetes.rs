@@ -9,16 +9,25 @@ use std::{env, fs, time::Duration};
 
 use openhands::{
     prelude::*,
+    process::LocalServerBuilder,
     sandbox::{Cluster, KubernetesServer},
     testkit::kubernetes::{FakeCluster, Pod},
 };
 use openhands_examples::Result;
 
 #[tokio::main]
-pub async fn main() -> Result {
+async fn main() -> Result {
+    example(LocalServer::builder()).await
+}
+
+/// Runs the example. The servers of the fake pods are of this builder.
+pub async fn example(servers: LocalServerBuilder) -> Result {
     // 1. Choose the cluster. Share it between all servers of a program.
     let fake = match env::var_os("OPENHANDS_WARM_POOL") {
-        None => Some(FakeCluster::builder().pods(pod).start().await?),
+        None => {
+            let pods = move || pod(servers.clone());
+            Some(FakeCluster::builder().pods(pods).start().await?)
+        }
         Some(_) => None,
     };
     let (cluster, pool, init_key) = match &fake {
@@ -72,10 +81,8 @@ pub async fn main() -> Result {
 }
 
 /// Starts the server of a pod of the fake cluster, as the template in `docs/kubernetes.md` does.
-async fn pod() -> Pod {
-    let builder = LocalServer::builder()
-        .deferred_init(true)
-        .secret_key(FakeCluster::INIT_KEY);
+async fn pod(server: LocalServerBuilder) -> Pod {
+    let builder = server.deferred_init(true).secret_key(FakeCluster::INIT_KEY);
     let server = builder.start().await.expect("a server on this machine");
     let address = server.url().socket_addrs(|| None).expect("an address");
     Pod::at(address[0]).owning(server)

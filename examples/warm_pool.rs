@@ -12,22 +12,26 @@ use openhands::{
 use openhands_examples::Result;
 
 #[tokio::main]
-pub async fn main() -> Result {
+async fn main() -> Result {
     // 1. A template imports the server's Python modules once. It serves nothing.
     let begun = Instant::now();
     let template = TemplateServer::builder().start().await?;
     println!("template: {:.1?}", begun.elapsed());
+    example(&template).await
+}
 
+/// Runs the example, with any template.
+pub async fn example(template: &TemplateServer) -> Result {
     // 2. A server forked from it needs about a tenth of the time of an ordinary start. Where
     //    forking is not possible, the server starts as usual, and `startup` returns the reason.
     let begun = Instant::now();
-    let server = LocalServer::builder().template(&template).start().await?;
+    let server = LocalServer::builder().template(template).start().await?;
     println!("forked: {:.1?} ({:?})", begun.elapsed(), server.startup());
     server.shutdown(Duration::from_secs(10)).await?;
 
     // 3. A pool keeps spares that are already running, and replaces each one that is taken. Without
     //    `template`, the pool starts a template for itself.
-    let pool = WarmPool::start(2, LocalServer::builder().template(&template));
+    let pool = WarmPool::start(2, LocalServer::builder().template(template));
     // Usually, there is time between two users. This program waits for the spares.
     while pool.ready() < 2 {
         tokio::time::sleep(Duration::from_millis(50)).await;

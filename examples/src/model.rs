@@ -80,6 +80,13 @@ impl Model {
         self.title.clone()
     }
 
+    /// Returns the base URL of the model, if it is not the provider's default.
+    pub fn base_url(&self) -> Option<String> {
+        let set = env::var("LLM_BASE_URL").ok();
+        let script = self.script.as_ref().map(ScriptedModel::base_url);
+        script.or(set.filter(|url| !url.is_empty()))
+    }
+
     /// Checks that the script, if any, was played completely.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! `cargo xtask examples`: runs the examples on a real server, and prints a line for each.
 
-use std::{process::Command, time::Duration};
+use std::{fs::File, process::Command, time::Duration};
 
 use clap::Args;
 
@@ -18,7 +18,17 @@ pub(crate) struct Options {
 
 /// Builds the examples and runs them side by side, with the scripted model.
 pub(crate) fn run(options: &Options) -> Result {
-    let mut command = Command::new(cargo::command_program(PROGRAM)?);
-    command.args(&options.names).current_dir(cargo::root());
+    let program = cargo::command_program(PROGRAM)?;
+    // The output of examples that run in the program itself. Its own lines go to stderr.
+    let log = program.with_file_name("examples.log");
+    let output = File::create(&log);
+    let output = output.map_err(|error| format!("cannot write {}: {error}", log.display()))?;
+    let mut command = Command::new(program);
+    command
+        .args(&options.names)
+        .env("EXAMPLES_LOG", log)
+        .env_remove("LLM_API_KEY")
+        .stdout(output)
+        .current_dir(cargo::root());
     cargo::run_within(LIMIT, command).map(drop)
 }

@@ -102,6 +102,8 @@
 //! `tls` (https and wss) and all other features except `apptainer`, `docker`, `hosted`,
 //! `kubernetes`, `testkit` and `view` are enabled by default.
 
+// The README and the guides must compile without warnings, as in a program that denies them.
+#![doc(test(attr(deny(warnings), allow(dead_code, unused_variables))))]
 // The links above need every feature.
 #![cfg_attr(
     not(all(

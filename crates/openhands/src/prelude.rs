@@ -11,7 +11,7 @@ pub use oh_transport::{Client, WorkspaceHandle};
 #[cfg(feature = "conversation")]
 pub use oh_conversation::{
     ApprovalEvent, Bulk, ClientTool, ClientToolCall, Conversation, Conversations, Cursor,
-    LinkStatus, RunOutcome, RunStatus, Token,
+    LinkStatus, RunOutcome, RunReport, RunStatus, Token,
 };
 #[cfg(feature = "process")]
 pub use oh_process::LocalServer;

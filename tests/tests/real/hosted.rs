@@ -39,7 +39,7 @@ async fn an_agent_works_in_a_hosted_runtime() {
     let conversation = Conversation::builder(&hosted, agent).start().await.unwrap();
     conversation.send("Make a file.").await.unwrap();
     let outcome = conversation.run().await.unwrap();
-    let _finished = outcome.ensure_finished().unwrap();
+    outcome.ensure_finished().unwrap();
     let made = hosted.execute("cat made.txt").await.unwrap();
     assert_eq!(made.stdout().trim(), "hosted");
     conversation.close().await.unwrap();

@@ -70,7 +70,7 @@ impl fmt::Display for RunStatus {
 ///     RunStatus::WaitingForConfirmation => println!("{:?}", conversation.approvals().pending()),
 ///     RunStatus::StillRunning => conversation.interrupt().await?,
 ///     // Every other status becomes an error, with the reason.
-///     _ => drop(run.ensure_finished()?),
+///     _ => println!("{}", run.ensure_finished()?),
 /// }
 /// # Ok(()) }
 /// ```
@@ -172,15 +172,16 @@ impl RunOutcome {
         self.status == RunStatus::Finished
     }
 
-    /// Returns the outcome if the agent has finished.
+    /// Returns the report if the agent has finished. The report need not be used:
+    /// `conversation.run().await?.ensure_finished()?;` compiles without a warning.
     ///
     /// # Errors
     ///
     /// Returns [`ErrorKind::NotFinished`] with the outcome as text, if the run ended in any other
     /// way.
-    pub fn ensure_finished(self) -> Result<Self> {
+    pub fn ensure_finished(self) -> Result<RunReport> {
         if self.is_finished() {
-            return Ok(self);
+            return Ok(self.report);
         }
         let what = format!("the run did not finish: {}", Ending(&self));
         let error = Error::without_conversation(ErrorKind::NotFinished, what);

@@ -58,6 +58,11 @@ pub enum ErrorKind {
     /// The claim of a sandbox has failed. `Error::claim_failure` returns the reason, and the
     /// message says what to do.
     Claim,
+    /// The code of a login has expired before the user confirmed it. Start another login.
+    LoginExpired,
+    /// The file of a login's token, or its directory, cannot be read or written. Correct its
+    /// permissions. The message contains its path.
+    Io,
     /// The server ended before it was ready, or while it was working. [`Error::exit`] and
     /// [`Error::log_tail`] show why.
     Died,

@@ -34,7 +34,7 @@
 //! - `tls`: engines that are reached by TLS.
 //! - `apptainer`: containers of Apptainer, which need neither root nor an engine.
 //! - `kubernetes`: pods of a cluster with `kubernetes-sigs/agent-sandbox`.
-//! - `hosted`: runtimes of the hosted Runtime API.
+//! - `hosted`: runtimes of the hosted Runtime API, and sandboxes of OpenHands Cloud.
 
 #![cfg_attr(
     not(feature = "docker"),
@@ -78,7 +78,24 @@ pub use docker::{
 };
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "hosted")]
-pub use hosted::{builder::HostedServerBuilder, server::HostedServer, settings::AtEnd};
+pub use hosted::{
+    builder::HostedServerBuilder,
+    cloud::{
+        account::{
+            CloudBranch, CloudOrganization, CloudPage, CloudRepository, CloudSecret, CloudSettings,
+            GitSearch,
+        },
+        api::{Cloud, CloudBuilder},
+        builder::CloudServerBuilder,
+        inside::InsideSandbox,
+        login::{DeviceLogin, DeviceLoginBuilder},
+        sandboxes::{CloudSandbox, CloudStatus, ExposedUrl},
+        server::CloudServer,
+        tokens::{CloudToken, TokenStore},
+    },
+    server::HostedServer,
+    settings::AtEnd,
+};
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::{
     builder::KubernetesServerBuilder,

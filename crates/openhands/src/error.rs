@@ -300,7 +300,7 @@ wrap!(Sandbox, oh_sandbox:
     InvalidInput NoEngine EngineDenied Engine NoCluster ClusterDenied Cluster Quota Claim NoImage
     PullFailed WrongPlatform NoVolume NoGpu PortTaken NoSpace Spawn Died OutOfMemory NotReady
     Connect Proxy Tls Timeout Interrupted Unauthorized Forbidden NotFound Conflict Validation
-    RateLimited Status Server Decode NotAnAgentServer Unsupported);
+    RateLimited Status Server Decode LoginExpired Io NotAnAgentServer Unsupported);
 #[cfg(feature = "workspace")]
 wrap!(Workspace, oh_workspace:
     InvalidInput NotFound InvalidPath PermissionDenied OutsideWorkspace NoSpace NotStarted

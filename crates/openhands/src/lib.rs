@@ -34,6 +34,7 @@
 //! | Start a server in a container | `sandbox::DockerServer` (feature `docker`), `sandbox::ApptainerServer` (feature `apptainer`) |
 //! | Claim a server in a pod | `sandbox::KubernetesServer` (feature `kubernetes`) |
 //! | Start a server in a hosted runtime | `sandbox::HostedServer` (feature `hosted`) |
+//! | Start a server in OpenHands Cloud | `sandbox::CloudServer` (feature `hosted`) |
 //! | Start servers faster | [`process::WarmPool`], [`process::TemplateServer`] |
 //! | Install a server in advance | [`process::Provisioner`] |
 //! | Connect to a server that runs | [`Client::builder`], then [`Workspace::new`](workspace::Workspace::new) |
@@ -236,6 +237,11 @@ struct SandboxesGuide;
 #[cfg(all(doctest, feature = "kubernetes", feature = "conversation"))]
 #[doc = include_str!("../../../docs/kubernetes.md")]
 struct KubernetesGuide;
+
+// Compiles the examples of the guide to OpenHands Cloud.
+#[cfg(all(doctest, feature = "hosted", feature = "conversation"))]
+#[doc = include_str!("../../../docs/cloud.md")]
+struct CloudGuide;
 
 // Compiles the examples of the hooks guide.
 #[cfg(all(

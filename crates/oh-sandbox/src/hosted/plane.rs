@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
 use oh_protocol::{Answer, Call, Operation, Repeat, Request, redact::Redactor};
 use oh_transport::{Client, Network};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
+use tracing::debug;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -20,6 +22,8 @@ pub(crate) struct Plane {
     /// How messages call the control plane, such as `the Runtime API`.
     name: &'static str,
     redactor: Redactor,
+    /// How long a request that may be repeated waits altogether because of `Retry-After`.
+    patience: Duration,
 }
 
 /// Where a control plane is, and how requests to it are authenticated.
@@ -30,35 +34,48 @@ pub(crate) struct Access<'a> {
     pub(crate) header: &'static str,
     /// The text before the key in the header.
     pub(crate) scheme: &'static str,
-    pub(crate) key: &'a SecretString,
+    /// `None` for requests that need no key, such as those of a login.
+    pub(crate) key: Option<&'a SecretString>,
+    /// Further headers of each request.
+    pub(crate) headers: &'a [(&'static str, String)],
     /// Time limit of a request.
     pub(crate) timeout: Duration,
+    /// How long a request that may be repeated waits altogether because of `Retry-After`.
+    pub(crate) patience: Duration,
 }
 
 impl Plane {
     pub(crate) fn new(access: &Access<'_>, network: &Network) -> Result<Self> {
-        let key = access.key.expose_secret();
-        if key.trim().is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let name = access.name;
-            let message = format!(
-                "invalid key of {name} (hidden): must not be empty, and must consist of visible \
-                 ASCII characters"
-            );
-            return Err(Error::new(ErrorKind::InvalidInput, message));
-        }
-        let header = format!("{}{key}", access.scheme);
-        let client = Client::builder(access.url)
+        let mut builder = Client::builder(access.url)
             .http_transport(network.clone())
             .socket_transport(network.clone())
-            .header(access.header, header)
-            .timeout(access.timeout)
-            .build();
+            .timeout(access.timeout);
+        let mut redactor = Redactor::new();
+        if let Some(key) = access.key {
+            redactor = redactor.with(key);
+            let key = visible(access.name, key)?;
+            builder = builder.header(access.header, format!("{}{key}", access.scheme));
+        }
+        for (name, value) in access.headers {
+            builder = builder.header(*name, value.clone());
+        }
         let failed = |error| Error::transport(format!("cannot use {}", access.name), error);
         Ok(Self {
-            client: client.map_err(failed)?,
+            client: builder.build().map_err(failed)?,
             name: access.name,
-            redactor: Redactor::new().with(access.key),
+            redactor,
+            patience: access.patience,
         })
+    }
+
+    /// Returns how messages call the control plane.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Returns the base URL, without a slash at its end.
+    pub(crate) fn base_url(&self) -> &str {
+        self.client.base_url().as_str().trim_end_matches('/')
     }
 
     /// Closes the idle connections, which may belong to a runtime that makes no progress.
@@ -69,20 +86,34 @@ impl Plane {
     /// Sends a request, and returns the JSON of the response. `doing` is what fails if it is
     /// rejected, such as `cannot pause the runtime`.
     ///
-    /// A request that may be repeated is repeated after a failure of the connection, and not after
-    /// a rejection.
+    /// A request that may be repeated is repeated after a failure of the connection. After a status
+    /// of 429 with `Retry-After`, it is repeated when that time is over, unless that takes longer
+    /// than the patience of this client.
     pub(crate) async fn ask(&self, doing: &str, ask: Ask) -> Result<Value> {
-        let limit = ask.limit;
-        let mut call = self.client.call(ask);
-        if let Some(limit) = limit {
-            call = call.timeout(limit);
+        let begun = Instant::now();
+        loop {
+            let error = match self.ask_once(doing, &ask).await {
+                Err(error) if ask.repeat != Repeat::Never => error,
+                asked => return asked,
+            };
+            let delay = match error.status() {
+                Some(StatusCode::TOO_MANY_REQUESTS) => retry_after(&error),
+                _ => None,
+            };
+            match delay {
+                Some(delay) if begun.elapsed() + delay < self.patience => {
+                    debug!(%error, "waiting before the request is sent again");
+                    sleep(delay).await;
+                }
+                _ => return Err(error),
+            }
         }
-        let answer = call.await.map_err(|error| {
-            let url = self.client.base_url();
-            Error::transport(format!("{doing}: {} at {url} failed", self.name), error)
-        })?;
+    }
+
+    async fn ask_once(&self, doing: &str, ask: &Ask) -> Result<Value> {
+        let answer = self.exchange(doing, ask).await?;
         if !answer.status.is_success() {
-            return Err(self.refused(doing, &answer));
+            return Err(self.refused(doing, ask, &answer));
         }
         if answer.body.is_empty() {
             return Ok(Value::Null);
@@ -97,6 +128,18 @@ impl Plane {
         })
     }
 
+    /// Sends a request, and returns the response with any status.
+    pub(crate) async fn exchange(&self, doing: &str, ask: &Ask) -> Result<Answer> {
+        let mut call = self.client.call(ask.clone());
+        if let Some(limit) = ask.limit {
+            call = call.timeout(limit);
+        }
+        call.await.map_err(|error| {
+            let url = self.client.base_url();
+            Error::transport(format!("{doing}: {} at {url} failed", self.name), error)
+        })
+    }
+
     /// Returns the error for a response without a value that it must have.
     pub(crate) fn malformed(&self, doing: &str, missing: &str) -> Error {
         let message = format!(
@@ -107,9 +150,10 @@ impl Plane {
         Error::new(ErrorKind::Decode, message)
     }
 
-    fn refused(&self, doing: &str, answer: &Answer) -> Error {
+    /// Returns the error for a response with a status that is not a success.
+    pub(crate) fn refused(&self, doing: &str, ask: &Ask, answer: &Answer) -> Error {
         let (status, name) = (answer.status, self.name);
-        let reason = self.reason(answer);
+        let reason = self.reason(ask, answer);
         let context = format!("{name} returned {status}");
         let detail = reason
             .clone()
@@ -117,7 +161,9 @@ impl Plane {
         let delay = oh_transport::retry_after(&answer.headers);
         let source = oh_transport::Error::of_response(status, context, detail, delay);
         let advice = match status {
-            StatusCode::UNAUTHORIZED => "pass a valid key of this service",
+            StatusCode::UNAUTHORIZED => {
+                "the key is wrong or has expired: pass a valid key of this service"
+            }
             StatusCode::PAYMENT_REQUIRED => "the account has nothing left: check its balance",
             StatusCode::FORBIDDEN => "the key does not permit this: ask the owner of the account",
             // The explanation of a control plane is JSON.
@@ -136,10 +182,13 @@ impl Plane {
     }
 
     /// Returns the reason that a response gives, without the key. `None` if it is not JSON.
-    fn reason(&self, answer: &Answer) -> Option<String> {
+    fn reason(&self, ask: &Ask, answer: &Answer) -> Option<String> {
         let mut body: Value = serde_json::from_slice(&answer.body).ok()?;
         self.redactor.json(&mut body);
-        let fields = ["detail", "error", "message"];
+        for secret in &ask.hidden {
+            Redactor::new().with(secret).json(&mut body);
+        }
+        let fields = ["detail", "error_description", "error", "message"];
         let found = fields.iter().find_map(|name| match &body[*name] {
             Value::Null => None,
             Value::String(text) => Some(text.clone()),
@@ -156,6 +205,21 @@ impl Plane {
     }
 }
 
+/// Returns the text of a key, which must be valid in a header.
+fn visible<'a>(name: &str, key: &'a SecretString) -> Result<&'a str> {
+    let key = key.expose_secret();
+    match !key.trim().is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(key),
+        false => {
+            let message = format!(
+                "invalid key of {name} (hidden): must not be empty, and must consist of visible \
+                 ASCII characters"
+            );
+            Err(Error::new(ErrorKind::InvalidInput, message))
+        }
+    }
+}
+
 /// Returns whether a control plane itself has answered that it does not have something. A gateway,
 /// or a server at a wrong URL, gives no reason.
 pub(crate) fn is_missing(error: &Error) -> bool {
@@ -169,13 +233,25 @@ pub(crate) fn retry_after(error: &Error) -> Option<Duration> {
 }
 
 /// A request to a control plane.
+#[derive(Clone)]
 pub(crate) struct Ask {
     method: Method,
     route: &'static str,
     target: String,
     repeat: Repeat,
-    body: Option<Value>,
+    body: Body,
     limit: Option<Duration>,
+    session_key: Option<SecretString>,
+    /// Values in the request that a reason must not contain.
+    hidden: Vec<SecretString>,
+}
+
+#[derive(Clone)]
+enum Body {
+    None,
+    Json(Value),
+    /// `application/x-www-form-urlencoded`.
+    Form(String),
 }
 
 impl Ask {
@@ -193,25 +269,50 @@ impl Ask {
         Self::new(Method::POST, route, target, Repeat::Never)
     }
 
-    fn new(method: Method, route: &'static str, target: impl Into<String>, repeat: Repeat) -> Self {
+    pub(crate) fn new(
+        method: Method,
+        route: &'static str,
+        target: impl Into<String>,
+        repeat: Repeat,
+    ) -> Self {
         Self {
             method,
             route,
             target: target.into(),
             repeat,
-            body: None,
+            body: Body::None,
             limit: None,
+            session_key: None,
+            hidden: Vec::new(),
         }
     }
 
     pub(crate) fn body(mut self, body: Value) -> Self {
-        self.body = Some(body);
+        self.body = Body::Json(body);
+        self
+    }
+
+    /// Sets an encoded form as the body.
+    pub(crate) fn form(mut self, form: String) -> Self {
+        self.body = Body::Form(form);
         self
     }
 
     /// Sets a time limit. Default: that of the control plane's client.
     pub(crate) fn within(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
+        self
+    }
+
+    /// Adds the session key of a sandbox.
+    pub(crate) fn session_key(mut self, key: &SecretString) -> Self {
+        self.session_key = Some(key.clone());
+        self.hide(key)
+    }
+
+    /// Names a value in the request that an error must not contain.
+    pub(crate) fn hide(mut self, secret: &SecretString) -> Self {
+        self.hidden.push(secret.clone());
         self
     }
 }
@@ -224,10 +325,26 @@ impl Call for Ask {
     }
 
     fn request(&self) -> oh_protocol::Result<Request> {
-        let request = Request::new(self.method.clone(), self.target.clone());
+        let mut request = Request::new(self.method.clone(), self.target.clone());
+        if let Some(key) = &self.session_key {
+            let invalid = |_| {
+                let why = "the session key (hidden) is not valid in a header";
+                oh_protocol::Error::encode("headers", why)
+            };
+            let mut value = HeaderValue::from_str(key.expose_secret()).map_err(invalid)?;
+            value.set_sensitive(true);
+            let name = HeaderName::from_static("x-session-api-key");
+            request.headers.insert(name, value);
+        }
         match &self.body {
-            Some(body) => request.json(body),
-            None => Ok(request),
+            Body::Json(body) => request.json(body),
+            Body::Form(form) => {
+                let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+                request.headers.insert(CONTENT_TYPE, kind);
+                request.body = Some(form.clone().into());
+                Ok(request)
+            }
+            Body::None => Ok(request),
         }
     }
 

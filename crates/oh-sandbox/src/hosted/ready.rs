@@ -1,69 +1,55 @@
-//! Decides from what the Runtime API reports whether a runtime is ready, and waits for it.
+//! Waits until a hosted sandbox and its server are ready.
 
-use std::time::Duration;
+use std::time::Instant;
 
+use oh_process::internal::LogHub;
+use oh_transport::Network;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use crate::{
-    Error, ErrorKind, ExitReport, Result,
+    Error, ErrorKind, Result,
     hosted::{
         plane::retry_after,
-        runtime_api::{Runtime, RuntimeApi},
+        service::{Reached, Service, State},
         settings::Times,
+        verify::Candidate,
     },
+    running::RunningServer,
 };
 
-/// The meaning of a runtime's state.
-pub(crate) enum Pod {
-    Ready,
-    /// The runtime may become ready.
-    Waiting(String),
-    /// The runtime will not become ready. How it ended, and why.
-    Ended(ExitReport, String),
-}
-
-/// Returns what the reported state of a runtime means.
-pub(crate) fn pod(runtime: &Runtime) -> Pod {
-    let reasons = runtime.reasons.as_deref().unwrap_or_default();
-    let with_reasons = |text: String| match reasons {
-        "" => text,
-        reasons => format!("{text}: {reasons}"),
-    };
-    let out_of_memory = reasons.contains("OOMKilled");
-    let ended = |text: &str| {
-        let report = ExitReport::of_container(None, out_of_memory);
-        Pod::Ended(report, with_reasons(text.to_owned()))
-    };
-    match (runtime.status.as_str(), runtime.pod_status.as_str()) {
-        ("stopped" | "stopping", _) => ended("the runtime was stopped"),
-        ("error", _) => ended("the runtime has the status `error`"),
-        (_, "ready") => Pod::Ready,
-        (_, "failed") => ended("the pod of the runtime has failed"),
-        (_, "unknown") => ended("the state of the pod is unknown: its node may be lost"),
-        (_, "crashloopbackoff") => ended(
-            "the server in the pod crashes again and again; check the image and the command, or \
-             set a higher `resource_factor` if its memory was too small",
-        ),
-        (_, "") => Pod::Waiting("the Runtime API does not report a pod status".to_owned()),
-        (_, other) => Pod::Waiting(with_reasons(format!("the pod status is `{other}`"))),
-    }
-}
-
-/// Waits until the pod of a runtime is ready.
-pub(crate) async fn pod_ready(
-    api: &RuntimeApi,
-    session_id: &str,
-    limit: Duration,
+/// Waits until the sandbox is ready, and verifies its server.
+pub(crate) async fn verified<S: Service>(
+    service: &S,
+    network: &Network,
     times: &Times,
-) -> Result<Runtime> {
-    let mut last = "the Runtime API has not answered".to_owned();
-    match timeout(limit, poll(api, session_id, times.poll, &mut last)).await {
+    workspace: String,
+) -> Result<(RunningServer, Reached)> {
+    let begun = Instant::now();
+    let reached = sandbox_ready(service, times).await?;
+    let candidate = Candidate {
+        url: &reached.url,
+        key: &reached.key,
+        network,
+        request: times.first_message,
+    };
+    let left = times.ready.saturating_sub(begun.elapsed());
+    let (client, info) = candidate.verified(left).await?;
+    let (id, key) = (reached.id.clone(), reached.key.clone());
+    let logs = LogHub::new(vec![key.clone()]);
+    let running = RunningServer::new(id, client, key, info, logs, workspace);
+    Ok((running, reached))
+}
+
+/// Waits until the service reports that the sandbox is ready.
+pub(crate) async fn sandbox_ready<S: Service>(service: &S, times: &Times) -> Result<Reached> {
+    let mut last = format!("{} has not answered", service.plane().name());
+    match timeout(times.ready, poll(service, times, &mut last)).await {
         Ok(polled) => polled,
         Err(_) => {
-            let seconds = times.ready.as_secs_f32();
+            let (noun, seconds) = (S::NOUN, times.ready.as_secs_f32());
             let message = format!(
-                "the runtime was not ready within {seconds} s: {last}; check the image and the \
+                "the {noun} was not ready within {seconds} s: {last}; check the image and the \
                  quota, or set a longer time with `ready_within`"
             );
             Err(Error::new(ErrorKind::NotReady, message))
@@ -71,98 +57,40 @@ pub(crate) async fn pod_ready(
     }
 }
 
-async fn poll(
-    api: &RuntimeApi,
-    session_id: &str,
-    every: Duration,
-    last: &mut String,
-) -> Result<Runtime> {
+async fn poll<S: Service>(service: &S, times: &Times, last: &mut String) -> Result<Reached> {
+    let (noun, name) = (S::NOUN, service.plane().name());
     let mut seen = false;
     loop {
-        let mut wait = every;
-        match api.session(session_id).await {
-            Ok(Some(runtime)) => {
-                seen = true;
-                match pod(&runtime) {
-                    Pod::Ready => return Ok(runtime),
-                    Pod::Waiting(why) => *last = why,
-                    Pod::Ended(report, why) => return Err(ended(&report, why, runtime.logs)),
-                }
-            }
-            Ok(None) if seen => {
-                let message = "the runtime has vanished while it was starting: the Runtime API \
-                               does not have its session any more; start another one";
+        let mut wait = times.poll;
+        let mut state = service.state().await;
+        seen |= matches!(
+            state,
+            Ok(State::Ready(_) | State::Waiting(_) | State::Paused)
+        );
+        if S::RESUMES_AGAIN && matches!(state, Ok(State::Paused)) {
+            state = service.resume().await.map(|()| State::Paused);
+        }
+        match state {
+            Ok(State::Ready(reached)) => return Ok(reached),
+            Ok(State::Waiting(why)) => *last = why,
+            Ok(State::Paused) => *last = format!("the {noun} is paused"),
+            Ok(State::Ended(ended)) => return Err(ended.into_error()),
+            Ok(State::Missing) if seen => {
+                let message = format!(
+                    "the {noun} has vanished while it was starting: {name} does not have it any \
+                     more; start another one"
+                );
                 return Err(Error::new(ErrorKind::NotFound, message));
             }
-            // The session of a new runtime may not be visible at once.
-            Ok(None) => "the Runtime API does not have the session".clone_into(last),
+            // A new sandbox may not be visible at once.
+            Ok(State::Missing) => *last = format!("{name} does not have the {noun}"),
             Err(error) if error.is_transient() => {
-                wait = every.max(retry_after(&error).unwrap_or_default());
+                wait = wait.max(retry_after(&error).unwrap_or_default());
                 *last = error.to_string();
             }
             Err(error) => return Err(error),
         }
-        debug!(session_id, state = %last, "waiting for the runtime");
+        debug!(id = service.id(), state = %last, "waiting for the sandbox");
         sleep(wait).await;
-    }
-}
-
-fn ended(report: &ExitReport, why: String, logs: Vec<String>) -> Error {
-    let kind = match report.out_of_memory {
-        true => ErrorKind::OutOfMemory,
-        false => ErrorKind::Died,
-    };
-    Error::new(kind, why).with_log_tail(logs)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn runtime(status: &str, pod_status: &str, reasons: Option<&str>) -> Runtime {
-        Runtime {
-            id: "one".to_owned(),
-            url: "http://127.0.0.1:1".to_owned(),
-            key: "key".into(),
-            status: status.to_owned(),
-            pod_status: pod_status.to_owned(),
-            logs: Vec::new(),
-            reasons: reasons.map(str::to_owned),
-        }
-    }
-
-    #[test]
-    fn each_state_is_ready_waiting_or_final() {
-        for (status, pod_status, expected) in [
-            ("running", "ready", "ready"),
-            ("running", "pending", "waiting"),
-            ("running", "running", "waiting"),
-            ("running", "not found", "waiting"),
-            ("running", "some new state", "waiting"),
-            ("running", "", "waiting"),
-            ("running", "failed", "ended"),
-            ("running", "unknown", "ended"),
-            ("running", "crashloopbackoff", "ended"),
-            ("stopped", "ready", "ended"),
-            ("error", "pending", "ended"),
-        ] {
-            let found = match pod(&runtime(status, pod_status, None)) {
-                Pod::Ready => "ready",
-                Pod::Waiting(_) => "waiting",
-                Pod::Ended(..) => "ended",
-            };
-            assert_eq!(found, expected, "{status} {pod_status}");
-        }
-    }
-
-    #[test]
-    fn the_reason_of_a_restart_decides_the_kind_of_the_end() {
-        let reasons = Some(r#"["OOMKilled"]"#);
-        let Pod::Ended(report, why) = pod(&runtime("running", "crashloopbackoff", reasons)) else {
-            panic!("the state is final");
-        };
-        assert!(why.contains("OOMKilled"), "{why}");
-        let error = ended(&report, why, Vec::new());
-        assert_eq!(error.kind(), ErrorKind::OutOfMemory);
     }
 }

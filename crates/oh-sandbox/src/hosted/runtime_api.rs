@@ -44,8 +44,12 @@ impl RuntimeApi {
             url: &settings.url,
             header: "X-API-Key",
             scheme: "",
-            key: &settings.key,
+            key: Some(&settings.key),
+            headers: &[],
             timeout: settings.times.request,
+            // A start that is rejected is reported, and a request for the state is sent again by
+            // the loop that sent it.
+            patience: Duration::ZERO,
         };
         Ok(Self {
             plane: Plane::new(&access, network)?,

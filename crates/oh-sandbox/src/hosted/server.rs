@@ -1,24 +1,19 @@
 //! [`HostedServer`], which owns a server in a runtime of the Runtime API.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use oh_process::internal::LogHub;
-use oh_transport::Network;
-use tokio::{sync::Mutex, task::JoinHandle};
 use uuid::Uuid;
 
 use crate::{
-    Error, ExitReport, Request, Result, Status,
+    ErrorKind, ExitReport, Request, Result,
     hosted::{
         lease::Lease,
-        ready::pod_ready,
-        runtime_api::{Runtime, RuntimeApi},
-        settings::{AtEnd, Settings, Times},
-        verify::Candidate,
-        watch::Watcher,
+        owned::{self, Owned},
+        ready::verified,
+        runtime_api::RuntimeApi,
+        service::{Service, State},
+        session::{Session, state},
+        settings::{AtEnd, Settings},
     },
     running::{RunningServer, running_server},
 };
@@ -50,15 +45,8 @@ use crate::{
 /// ```
 #[must_use = "the runtime is stopped when this is dropped"]
 pub struct HostedServer {
-    /// Not set after the shutdown.
-    lease: Option<Lease>,
-    api: RuntimeApi,
-    session_id: String,
-    network: Network,
-    times: Times,
+    owned: Owned<Session>,
     running: RunningServer,
-    watcher: JoinHandle<()>,
-    changing: Arc<Mutex<()>>,
 }
 
 running_server!(
@@ -76,23 +64,20 @@ running_server!(
 impl HostedServer {
     pub(crate) async fn start(settings: Settings) -> Result<Self> {
         settings.check()?;
-        let network = match &settings.network {
-            Some(network) => network.clone(),
-            None => Network::builder().build().map_err(no_network)?,
-        };
+        let network = owned::network(settings.network.as_ref())?;
         let api = RuntimeApi::new(&settings, &network)?;
         let given = settings.session_id.clone();
         let known = given.is_some();
-        let session_id = given.unwrap_or_else(|| format!("agent-server-{}", Uuid::new_v4()));
-        let body = settings.start_body(&session_id);
-        let (owned, id) = (api.clone(), session_id.clone());
-        let mut lease = Lease::acquire(owned, id, known, body, settings.at_end).await?;
-        match Self::verified(&settings, &network, &api, &session_id).await {
-            Ok(running) => {
+        let id = given.unwrap_or_else(|| format!("agent-server-{}", Uuid::new_v4()));
+        let session = Session::new(api, id);
+        let starting = acquire(session, known, settings.clone());
+        let mut lease = Lease::acquire(starting).await?;
+        let (times, workspace) = (settings.times, settings.workspace.clone());
+        match verified(lease.service(), &network, &times, workspace).await {
+            Ok((running, reached)) => {
                 lease.confirm(settings.at_end);
-                Ok(Self::watched(
-                    lease, api, session_id, network, &settings, running,
-                ))
+                let owned = Owned::new(lease, reached, network, times, &running);
+                Ok(Self { owned, running })
             }
             Err(error) => {
                 lease.abandon().await;
@@ -101,62 +86,9 @@ impl HostedServer {
         }
     }
 
-    /// Waits until the runtime is ready, and verifies its server.
-    async fn verified(
-        settings: &Settings,
-        network: &Network,
-        api: &RuntimeApi,
-        session_id: &str,
-    ) -> Result<RunningServer> {
-        let (begun, times) = (Instant::now(), &settings.times);
-        let runtime = pod_ready(api, session_id, times.ready, times).await?;
-        let Runtime { id, url, key, .. } = runtime;
-        let candidate = Candidate {
-            url: &url,
-            key: &key,
-            network,
-            request: times.first_message,
-        };
-        let left = times.ready.saturating_sub(begun.elapsed());
-        let (client, info) = candidate.verified(left).await?;
-        let logs = LogHub::new(vec![key.clone()]);
-        let workspace = settings.workspace.clone();
-        Ok(RunningServer::new(id, client, key, info, logs, workspace))
-    }
-
-    fn watched(
-        lease: Lease,
-        api: RuntimeApi,
-        session_id: String,
-        network: Network,
-        settings: &Settings,
-        running: RunningServer,
-    ) -> Self {
-        let changing = Arc::new(Mutex::new(()));
-        let watcher = Watcher {
-            api: api.clone(),
-            session_id: session_id.clone(),
-            every: settings.times.watch,
-            reporter: running.reporter.clone(),
-            status: running.status.clone(),
-            logs: running.logs.clone(),
-            changing: changing.clone(),
-        };
-        Self {
-            lease: Some(lease),
-            api,
-            session_id,
-            network,
-            times: settings.times,
-            running,
-            watcher: watcher.spawn(),
-            changing,
-        }
-    }
-
     /// Returns the session id, with which the runtime is found again.
     pub fn session_id(&self) -> &str {
-        &self.session_id
+        self.owned.service().id()
     }
 
     /// Pauses the runtime: its processes end, and its disk is kept. The status is
@@ -170,14 +102,7 @@ impl HostedServer {
     ///
     /// Returns an error if the Runtime API rejects the request.
     pub fn pause(&self) -> Request<()> {
-        let (api, id) = (self.api.clone(), self.running.id.clone());
-        let (reporter, changing) = (self.running.reporter.clone(), self.changing.clone());
-        Request::new(async move {
-            let _changing = changing.lock().await;
-            api.pause(&id).await?;
-            reporter.set(Status::Paused);
-            Ok(())
-        })
+        self.owned.pause()
     }
 
     /// Resumes a paused runtime, and waits until the server is ready and verified again.
@@ -188,28 +113,7 @@ impl HostedServer {
     /// within the time of [`ready_within`](crate::HostedServerBuilder::ready_within). No new
     /// runtime is started instead.
     pub fn resume(&self) -> Request<()> {
-        let (api, id) = (self.api.clone(), self.running.id.clone());
-        let (session_id, times) = (self.session_id.clone(), self.times);
-        let (url, key) = (self.url().clone(), self.running.key.clone());
-        let (network, reporter) = (self.network.clone(), self.running.reporter.clone());
-        let changing = self.changing.clone();
-        Request::new(async move {
-            let _changing = changing.lock().await;
-            api.resume(&id).await?;
-            reporter.set(Status::Starting);
-            let begun = Instant::now();
-            pod_ready(&api, &session_id, times.ready, &times).await?;
-            let candidate = Candidate {
-                url: url.as_str(),
-                key: &key,
-                network: &network,
-                request: times.first_message,
-            };
-            let left = times.ready.saturating_sub(begun.elapsed());
-            candidate.verified(left).await?;
-            reporter.set(Status::Ready);
-            Ok(())
-        })
+        self.owned.resume()
     }
 
     /// Stops the runtime, or does what [`at_end`](crate::HostedServerBuilder::at_end) says. The
@@ -224,21 +128,7 @@ impl HostedServer {
     ///
     /// Returns an error if the Runtime API does not stop the runtime.
     pub async fn shutdown(mut self, _grace: Duration) -> Result<ExitReport> {
-        let begun = Instant::now();
-        let exited = match &*self.running.status.borrow() {
-            Status::Exited(report) => Some(report.clone()),
-            _ => None,
-        };
-        self.running.reporter.set(Status::Stopping);
-        if let Some(lease) = &mut self.lease {
-            lease.end().await?;
-        }
-        self.lease = None;
-        // 143: ended by SIGTERM.
-        let stopped = || ExitReport::of_container(Some(143), false);
-        let mut report = exited.unwrap_or_else(stopped);
-        report.duration = begun.elapsed();
-        Ok(report)
+        self.owned.shutdown().await
     }
 
     /// Stops the runtime, even if it was to be paused or kept.
@@ -247,22 +137,53 @@ impl HostedServer {
     ///
     /// As for [`shutdown`](Self::shutdown).
     pub async fn remove(mut self) -> Result<ExitReport> {
-        if let Some(lease) = &mut self.lease {
-            lease.confirm(AtEnd::Remove);
-        }
+        self.owned.set_at_end(AtEnd::Remove);
         self.shutdown(Duration::ZERO).await
     }
 }
 
 impl Drop for HostedServer {
     fn drop(&mut self) {
-        // The order matters: first the runtime, then the task that would report its end.
-        drop(self.lease.take());
-        self.watcher.abort();
+        // The runtime ends first, so that nothing reports this end as that of the server.
+        self.owned.end_now();
         self.running.removed();
     }
 }
 
-fn no_network(error: oh_transport::Error) -> Error {
-    Error::transport("cannot create the network of the client", error)
+/// Finds the runtime of a session, resumes it if it is paused, or starts one.
+async fn acquire(session: Session, known: bool, settings: Settings) -> Result<Lease<Session>> {
+    // A random session id is new.
+    let found = match known {
+        true => session.api.session(&session.id).await?,
+        false => None,
+    };
+    if let Some(runtime) = found {
+        let status = runtime.status.clone();
+        if status == "running" || status == "paused" {
+            session.has_runtime(runtime.id.clone());
+            if matches!(state(runtime), State::Paused) {
+                session.resume().await?;
+            }
+            return Ok(Lease::found(session));
+        }
+    }
+    let lease = Lease::new(session.clone(), settings.at_end);
+    match session.api.start(settings.start_body(&session.id)).await {
+        Ok(runtime) => {
+            session.has_runtime(runtime.id);
+            Ok(lease)
+        }
+        Err(error) => {
+            let unclear = error.kind() == ErrorKind::Decode
+                || error
+                    .transport_error()
+                    .is_some_and(oh_transport::Error::is_unclear);
+            match unclear {
+                // The runtime may have been started.
+                true => lease.abandon().await,
+                false => lease.forget(),
+            }
+            Err(error)
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Watches a runtime that works: an eviction or a crash ends what waits for its server.
+//! Watches a sandbox that works: an eviction or a crash ends what waits for its server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,31 +11,29 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
-    ExitReport, Status,
+    Status,
     docker::supervise::Reporter,
     hosted::{
         plane::retry_after,
-        ready::{Pod, pod},
-        runtime_api::RuntimeApi,
+        service::{Ended, Service, State},
     },
 };
 
-pub(crate) struct Watcher {
-    pub(crate) api: RuntimeApi,
-    pub(crate) session_id: String,
+pub(crate) struct Watcher<S> {
+    pub(crate) service: S,
     pub(crate) every: Duration,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) logs: LogHub,
-    /// Held while the owner pauses or resumes the runtime, or while its state is requested.
+    /// Held while the owner pauses or resumes the sandbox, or while its state is requested.
     pub(crate) changing: Arc<Mutex<()>>,
 }
 
-impl Watcher {
-    /// Watches until the runtime has ended, or the returned task is aborted.
+impl<S: Service> Watcher<S> {
+    /// Watches until the sandbox has ended, or the returned task is aborted.
     pub(crate) fn spawn(self) -> JoinHandle<()> {
         tokio::spawn(async move {
-            let mut wait = self.every;
+            let (mut wait, mut warned) = (self.every, false);
             loop {
                 sleep(wait).await;
                 wait = self.every;
@@ -43,41 +41,37 @@ impl Watcher {
                 if matches!(*self.status.borrow(), Status::Paused | Status::Stopping) {
                     continue;
                 }
-                let (report, reason) = match self.api.session(&self.session_id).await {
-                    Ok(Some(runtime)) if runtime.status == "paused" => {
+                let ended = match self.service.state().await {
+                    Ok(State::Paused) => {
                         self.set(Status::Paused);
                         continue;
                     }
-                    Ok(Some(runtime)) => match pod(&runtime) {
-                        Pod::Ready => {
-                            self.set(Status::Ready);
-                            continue;
-                        }
-                        Pod::Waiting(state) => {
-                            debug!(%state, "the runtime is not ready any more");
-                            self.set(Status::Starting);
-                            continue;
-                        }
-                        Pod::Ended(report, why) => (report, why),
-                    },
-                    Ok(None) => {
-                        let why = "the runtime has vanished: the Runtime API does not have its \
-                                   session any more";
-                        (ExitReport::of_container(None, false), why.to_owned())
+                    Ok(State::Ready(_)) => {
+                        self.set(Status::Ready);
+                        continue;
                     }
-                    // The server may work although its control plane does not answer.
+                    Ok(State::Waiting(state)) => {
+                        debug!(%state, "the sandbox is not ready any more");
+                        self.set(Status::Starting);
+                        continue;
+                    }
+                    Ok(State::Ended(ended)) => ended,
+                    Ok(State::Missing) => Ended::vanished(&self.service),
+                    // The server may work although its control plane does not answer, or rejects
+                    // the key.
                     Err(error) => {
                         wait = wait.max(retry_after(&error).unwrap_or_default());
-                        debug!(%error, "cannot get the state of the runtime");
+                        match error.is_auth() && !warned {
+                            true => warn!(%error, "the sandbox cannot be watched any more"),
+                            false => debug!(%error, "cannot get the state of the sandbox"),
+                        }
+                        warned |= error.is_auth();
                         continue;
                     }
                 };
-                warn!(
-                    reason,
-                    session_id = self.session_id,
-                    "the runtime has ended"
-                );
-                self.reporter.ended(report, &reason);
+                let (reason, id) = (&ended.why, self.service.id());
+                warn!(reason, id, "the sandbox has ended");
+                self.reporter.ended(ended.report, reason);
                 self.logs.close();
                 return;
             }

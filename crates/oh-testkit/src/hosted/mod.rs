@@ -14,7 +14,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod cloud;
 mod plane;
 mod runtime_api;
 
+pub use cloud::{FakeCloud, FakeSandbox};
 pub use runtime_api::{FakeRuntime, FakeRuntimeApi};

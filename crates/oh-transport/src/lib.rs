@@ -93,6 +93,8 @@
 
 mod attempt;
 mod auth;
+#[doc(hidden)]
+pub mod automation;
 mod backoff;
 mod builder;
 mod call;

@@ -1,9 +1,10 @@
 //! Support for automation environments: tags for conversations, and a callback at the end of the
 //! work. The environment passes its requirements in variables named `AUTOMATION_…`.
 
-use std::{collections::BTreeMap, env, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use oh_protocol::{ConversationId, Event};
+use oh_transport::automation::{self as environment, variable};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use url::Url;
@@ -17,31 +18,12 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// conversation: `automationtrigger`, `automationid`, `automationname`, `automationrunid`. Returns
 /// an empty map when neither variable is set.
 ///
-/// The payload is JSON. An invalid payload, or one without these fields, adds no tags.
+/// The payload is JSON. An invalid payload, or one without these fields, adds no tags. A value is
+/// cut after 256 characters, the length of a tag.
+///
+/// A conversation that `oh-conversation` starts has these tags already.
 pub fn automation_tags() -> BTreeMap<String, String> {
-    let read = |name: &str| env::var(name).ok();
-    tags(read("AUTOMATION_EVENT_PAYLOAD"), read("AUTOMATION_RUN_ID"))
-}
-
-fn tags(payload: Option<String>, run_id: Option<String>) -> BTreeMap<String, String> {
-    let payload = payload.and_then(|text| serde_json::from_str::<Value>(&text).ok());
-    let payload = payload.unwrap_or_default();
-    let text = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    };
-    let fields = [
-        ("automationtrigger", text(&payload["trigger"])),
-        ("automationid", text(&payload["automation_id"])),
-        ("automationname", text(&payload["automation_name"])),
-        ("automationrunid", run_id),
-    ];
-    let asked = fields.into_iter().filter_map(|(tag, value)| {
-        let value = value.filter(|value| !value.is_empty())?;
-        Some((tag.to_owned(), value))
-    });
-    asked.collect()
+    environment::tags()
 }
 
 /// The callback that reports the end of the work to the URL in `AUTOMATION_CALLBACK_URL`.
@@ -65,6 +47,8 @@ pub struct CompletionCallback {
     run_id: Option<String>,
     conversation: Option<ConversationId>,
     cost: Option<f64>,
+    /// Whether values that are not set are those of this process's conversations.
+    recorded: bool,
 }
 
 impl CompletionCallback {
@@ -72,17 +56,22 @@ impl CompletionCallback {
     /// The callback goes to `AUTOMATION_CALLBACK_URL`, with `AUTOMATION_CALLBACK_API_KEY` as bearer
     /// token and `AUTOMATION_RUN_ID` as run id, where they are set.
     ///
+    /// The newest conversation that this process has started or attached, and the sum of the costs
+    /// of all of them, are reported if [`conversation`](Self::conversation) and
+    /// [`cost`](Self::cost) are not called. [`Automation`](crate::Automation) reports the end of
+    /// the work by itself.
+    ///
     /// # Errors
     ///
     /// Returns [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the URL is invalid.
     pub fn from_env() -> Result<Option<Self>> {
-        let read = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-        let Some(url) = read("AUTOMATION_CALLBACK_URL") else {
+        let Some(url) = variable("AUTOMATION_CALLBACK_URL") else {
             return Ok(None);
         };
         let mut callback = Self::new(&url)?;
-        callback.api_key = read("AUTOMATION_CALLBACK_API_KEY").map(SecretString::from);
-        callback.run_id = read("AUTOMATION_RUN_ID");
+        callback.api_key = variable("AUTOMATION_CALLBACK_API_KEY").map(SecretString::from);
+        callback.run_id = variable("AUTOMATION_RUN_ID");
+        callback.recorded = true;
         Ok(Some(callback))
     }
 
@@ -99,6 +88,7 @@ impl CompletionCallback {
             run_id: None,
             conversation: None,
             cost: None,
+            recorded: false,
         })
     }
 
@@ -114,13 +104,15 @@ impl CompletionCallback {
         self
     }
 
-    /// Sets the conversation in which the work was done.
+    /// Sets the conversation in which the work was done. Default: none, or the recorded one of
+    /// [`from_env`](Self::from_env).
     pub fn conversation(mut self, id: ConversationId) -> Self {
         self.conversation = Some(id);
         self
     }
 
-    /// Sets the cost in US dollars. Omitted from the report by default.
+    /// Sets the cost in US dollars. Default: omitted from the report, or the recorded cost of
+    /// [`from_env`](Self::from_env).
     pub fn cost(mut self, dollars: f64) -> Self {
         self.cost = Some(dollars);
         self
@@ -224,15 +216,22 @@ impl CompletionCallback {
     }
 
     fn body(&self, status: &str, error: Option<Value>) -> Value {
+        let (conversation, cost) = match self.recorded {
+            true => (
+                self.conversation.or_else(environment::conversation),
+                self.cost.or_else(environment::cost),
+            ),
+            false => (self.conversation, self.cost),
+        };
         let mut body = json!({ "status": status });
         let fields = [
             ("run_id", self.run_id.clone().map(Value::from)),
             ("error", error),
             (
                 "conversation_id",
-                self.conversation.map(|id| id.to_string().into()),
+                conversation.map(|id| id.to_string().into()),
             ),
-            ("cost", self.cost.map(Value::from)),
+            ("cost", cost.map(Value::from)),
         ];
         for (name, value) in fields {
             if let Some(value) = value {
@@ -277,39 +276,5 @@ impl fmt::Debug for CompletionCallback {
             .field("conversation", &self.conversation)
             .field("cost", &self.cost)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn asked(payload: &str, run_id: Option<&str>) -> String {
-        let tags = tags(Some(payload.to_owned()), run_id.map(str::to_owned));
-        let tags: Vec<_> = tags
-            .iter()
-            .map(|(tag, value)| format!("{tag}={value}"))
-            .collect();
-        tags.join(" ")
-    }
-
-    #[test]
-    fn tags_are_read_from_the_environment() {
-        let payload = r#"{"trigger":"cron","automation_id":7,"automation_name":"n","run_id":"x"}"#;
-        assert_eq!(
-            asked(payload, Some("r")),
-            "automationid=7 automationname=n automationrunid=r automationtrigger=cron"
-        );
-        for nothing in [
-            "",
-            "{",
-            "[1]",
-            "null",
-            r#"{"trigger":null,"automation_id":""}"#,
-        ] {
-            assert_eq!(asked(nothing, None), "", "{nothing}");
-            assert_eq!(asked(nothing, Some("r")), "automationrunid=r", "{nothing}");
-        }
-        assert!(tags(None, Some(String::new())).is_empty());
     }
 }

@@ -7,9 +7,10 @@ use std::{
 };
 
 use oh_protocol::ConversationId;
+use oh_transport::automation::FailedRun;
 use tracing::{debug, warn};
 
-use crate::{CompletionCallback, Result, automation::code_of};
+use crate::{CompletionCallback, automation::code_of};
 
 impl CompletionCallback {
     /// Does the work, reports how it ended, and returns its result. Without a callback, only does
@@ -51,24 +52,38 @@ impl CompletionCallback {
     ///
     /// Dropping the future drops the work, and reports this. It blocks the thread until the report
     /// is sent, for at most 10 s.
-    pub async fn around<T, E: fmt::Display, F: Future<Output = std::result::Result<T, E>>>(
+    pub async fn around<T, E: fmt::Display, F: Future<Output = Result<T, E>>>(
         callback: impl Into<Option<Self>>,
         work: impl FnOnce(CompletionReport) -> F,
-    ) -> std::result::Result<T, E> {
-        let report = CompletionReport(Arc::new(Mutex::new(callback.into())));
-        // Dropped after the future of the work, which is dropped first.
-        let unfinished = Unfinished(report.clone());
-        let result = work(report).await;
-        let Some(callback) = unfinished.0.take() else {
-            return result;
-        };
-        let sent = match &result {
-            Ok(_) => callback.completed().await,
-            Err(error) => callback.failed(code_of::<E>(), error.to_string()).await,
-        };
-        logged(sent);
-        result
+    ) -> Result<T, E> {
+        reported(callback.into(), work, || None).await
     }
+}
+
+/// Does the work, and reports its end. `failed_run` returns a failure that the result of the work
+/// does not show.
+pub(crate) async fn reported<T, E: fmt::Display, F: Future<Output = Result<T, E>>>(
+    callback: Option<CompletionCallback>,
+    work: impl FnOnce(CompletionReport) -> F,
+    failed_run: impl FnOnce() -> Option<FailedRun>,
+) -> Result<T, E> {
+    let report = CompletionReport(Arc::new(Mutex::new(callback)));
+    // Dropped after the future of the work, which is dropped first.
+    let unfinished = Unfinished(report.clone());
+    let result = work(report).await;
+    let Some(callback) = unfinished.0.take() else {
+        return result;
+    };
+    let failure = match &result {
+        Ok(_) => failed_run(),
+        Err(error) => Some(FailedRun::new(code_of::<E>(), error.to_string())),
+    };
+    let sent = match failure {
+        None => callback.completed().await,
+        Some(failed) => callback.failed(failed.code, failed.detail).await,
+    };
+    logged(sent);
+    result
 }
 
 /// A report that is sent at the end of the work: see [`CompletionCallback::around`].
@@ -81,7 +96,7 @@ impl CompletionReport {
         self.change(|callback| callback.conversation(id));
     }
 
-    /// Sets the cost in US dollars. Omitted from the report by default.
+    /// Sets the cost in US dollars. Default: that of the callback.
     pub fn cost(&self, dollars: f64) {
         self.change(|callback| callback.cost(dollars));
     }
@@ -126,7 +141,7 @@ impl Drop for Unfinished {
     }
 }
 
-fn logged(sent: Result<()>) {
+fn logged(sent: crate::Result<()>) {
     match sent {
         Ok(()) => debug!("the callback was sent"),
         Err(error) => warn!(%error, "the end of the work was not reported"),

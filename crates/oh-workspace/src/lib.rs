@@ -50,6 +50,7 @@ mod place;
 mod post;
 mod repositories;
 mod request;
+mod scope;
 mod server;
 mod settings;
 mod shell;
@@ -70,6 +71,7 @@ pub use repositories::{
     CloneRepositories, ClonedRepositories, ClonedRepository, FailedClone, GitProvider, Repository,
 };
 pub use request::Request;
+pub use scope::Automation;
 #[doc(no_inline)]
 pub use secrecy;
 pub use workspace::Workspace;

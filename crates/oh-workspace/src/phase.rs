@@ -1,7 +1,8 @@
 //! Progress of an automation run: the phase that the environment's page shows next to the run.
 
-use std::{env, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
+use oh_transport::automation::variable;
 use secrecy::SecretString;
 use serde_json::json;
 use tracing::debug;
@@ -43,9 +44,9 @@ impl AutomationPhases {
     ///
     /// Returns [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the URL is invalid.
     pub fn from_env() -> Result<Self> {
-        let read = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-        let key = read("AUTOMATION_CALLBACK_API_KEY").or_else(|| read("OPENHANDS_API_KEY"));
-        match (read("AUTOMATION_PHASE_URL"), key) {
+        let key = variable("AUTOMATION_CALLBACK_API_KEY");
+        let key = key.or_else(|| variable("OPENHANDS_API_KEY"));
+        match (variable("AUTOMATION_PHASE_URL"), key) {
             (Some(url), Some(key)) => Self::new(&url, key),
             _ => Ok(Self::default()),
         }

@@ -23,7 +23,7 @@ const ORDERS: &[(&str, &str, &[&[&str]])] = &[
         "oh-transport",
         "",
         &[
-            &["backoff", "environment", "error", "liveness"],
+            &["automation", "backoff", "environment", "error", "liveness"],
             &[
                 "attempt",
                 "auth",

@@ -15,7 +15,7 @@ use oh_protocol::{
     Call, ConversationId, Event, calls,
     state::{ConversationInfo, ConversationState},
 };
-use oh_transport::Client;
+use oh_transport::{Client, automation};
 use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
@@ -61,12 +61,17 @@ struct Inner {
     token_ends: Mutex<Vec<StreamEnd>>,
     origin: Origin,
     delete_on_close: bool,
+    /// Whether this is part of the report to an automation environment.
+    recorded: bool,
     deleted: AtomicBool,
     dispatch: OnceLock<Dispatch>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if self.recorded {
+            automation::update(self.view.id);
+        }
         if self.view.close() {
             self.shared.release();
         }
@@ -91,6 +96,7 @@ impl Conversation {
         working_dir: String,
         origin: Origin,
         delete_on_close: bool,
+        recorded: bool,
     ) -> Self {
         Self(Arc::new(Inner {
             view: Arc::new(View::new(shared.mirror.clone())),
@@ -101,6 +107,7 @@ impl Conversation {
             token_ends: Mutex::default(),
             origin,
             delete_on_close,
+            recorded,
             deleted: AtomicBool::new(false),
             dispatch: OnceLock::new(),
         }))
@@ -424,6 +431,10 @@ impl Conversation {
 
     pub(crate) fn deletes_on_close(&self) -> bool {
         self.0.delete_on_close
+    }
+
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.0.recorded
     }
 
     pub(crate) fn link_options(&self) -> &LinkOptions {

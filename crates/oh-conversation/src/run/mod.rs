@@ -536,12 +536,16 @@ fn outcome(conversation: &Conversation, before: &Before, end: End) -> RunOutcome
     };
     let failed = status == RunStatus::Error;
     let error = failed.then(|| new().find_map(error_in)).flatten();
-    RunOutcome {
+    let outcome = RunOutcome {
         status,
         report,
         error,
         reason,
+    };
+    if conversation.is_recorded() {
+        outcome.record(conversation.id());
     }
+    outcome
 }
 
 fn error_in(event: &oh_protocol::Event) -> Option<ConversationErrorEvent> {

@@ -2,7 +2,8 @@
 
 use std::{fmt, time::Duration};
 
-use oh_protocol::{event::ConversationErrorEvent, printable, redact};
+use oh_protocol::{ConversationId, event::ConversationErrorEvent, printable, redact};
+use oh_transport::automation::{self, FailedRun};
 
 use crate::{Error, ErrorKind, Result, Usage};
 
@@ -170,6 +171,23 @@ impl RunOutcome {
     /// Returns whether the agent has finished.
     pub fn is_finished(&self) -> bool {
         self.status == RunStatus::Finished
+    }
+
+    /// Records how the run has ended, for the report to an automation environment.
+    pub(crate) fn record(&self, id: ConversationId) {
+        let failed = matches!(
+            self.status,
+            RunStatus::Error
+                | RunStatus::Stuck
+                | RunStatus::Wedged
+                | RunStatus::Gone
+                | RunStatus::ServerGone
+        );
+        let failed = failed.then(|| match &self.error {
+            Some(error) => FailedRun::new(&*error.code, redact::text(&error.detail)),
+            None => FailedRun::new("RunNotFinished", self.to_string()),
+        });
+        automation::ran(id, failed);
     }
 
     /// Returns the report if the agent has finished. The report need not be used:

@@ -105,6 +105,14 @@ impl Attach {
 
     link_options!(following);
 
+    /// Sets whether the conversation is part of the report to an automation environment, if this
+    /// process runs in one: see
+    /// [`ConversationBuilder::automation`](crate::ConversationBuilder::automation). Default: yes.
+    pub fn automation(mut self, yes: bool) -> Self {
+        self.following.unreported = !yes;
+        self
+    }
+
     /// Executes this tool when the agent calls it. The conversation must have been started with a
     /// tool of this name; only its handler comes from this program.
     pub fn client_tool(mut self, tool: ClientTool) -> Self {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     ClientTool, Conversation, LinkStatus, Origin, Request, Result, link::shared::Shared,
-    ops::dispatch, start::options::Following,
+    ops::dispatch, start::automation::Record, start::options::Following,
 };
 
 /// How long a new socket may take to deliver the history before REST is used. While a tool runs the
@@ -28,7 +28,12 @@ impl Conversation {
             tools,
             resume_tools,
             delete_on_close,
+            unreported,
         } = following;
+        let record = match unreported {
+            true => None,
+            false => Record::new(&info, &origin),
+        };
         let working_dir = info
             .state()
             .get("workspace")
@@ -36,7 +41,11 @@ impl Conversation {
             .unwrap_or_default()
             .into();
         let (shared, joined) = Shared::link(client, info, &link).await?;
-        let conversation = Self::new(shared, working_dir, origin, delete_on_close);
+        let recorded = record.is_some();
+        let conversation = Self::new(shared, working_dir, origin, delete_on_close, recorded);
+        if let Some(record) = record {
+            record.add(&conversation);
+        }
         if joined {
             // An existing link may lag slightly behind the server.
             conversation.ready_by_rest().await?;

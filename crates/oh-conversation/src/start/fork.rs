@@ -158,6 +158,7 @@ impl ForkConversation {
         let following = Following {
             link: original.link_options().clone(),
             delete_on_close: original.deletes_on_close(),
+            unreported: !original.is_recorded(),
             ..Following::default()
         };
         let policy = original.policy_of_fork();

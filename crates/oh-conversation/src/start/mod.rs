@@ -3,6 +3,7 @@
 pub(crate) mod builder;
 
 pub(crate) mod attach;
+pub(crate) mod automation;
 pub(crate) mod children;
 mod follow;
 pub(crate) mod fork;

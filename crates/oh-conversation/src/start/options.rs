@@ -12,6 +12,8 @@ pub(crate) struct Following {
     pub(crate) tools: Vec<ClientTool>,
     pub(crate) resume_tools: bool,
     pub(crate) delete_on_close: bool,
+    /// Whether the conversation is left out of the report to an automation environment.
+    pub(crate) unreported: bool,
 }
 
 impl Following {

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use oh_protocol::ConversationId;
 use oh_workspace::{
-    AutomationPhases, CompletionCallback, CompletionReport, ErrorKind, automation_tags,
+    Automation, AutomationPhases, CompletionCallback, CompletionReport, ErrorKind, automation_tags,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -176,6 +176,7 @@ async fn child_process_of_an_automation() {
     println!("tags {}", json!(automation_tags()));
     let callback = CompletionCallback::from_env();
     println!("callback {callback:?}");
+    println!("requested {}", Automation::from_env().is_requested());
     println!("phases {:?}", AutomationPhases::from_env().unwrap());
     if let Ok(Some(callback)) = callback {
         let failure = std::io::Error::other(Refused("no: my-key-canary"));
@@ -239,7 +240,9 @@ fn without_an_automation_no_callback_is_sent() {
     );
     let reported = child("junk canary", &[]);
     assert!(
-        reported.contains("InvalidInput") && !reported.contains("canary"),
+        reported.contains("InvalidInput")
+            && reported.contains("requested false")
+            && !reported.contains("canary"),
         "{reported}"
     );
 }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod automation;
 #[cfg(test)]
+mod automation_scope;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod chaos;

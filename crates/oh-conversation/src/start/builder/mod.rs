@@ -20,7 +20,10 @@ use crate::{
     mirror::answered::Answered,
     ops::secrets::own_key,
     read::callback::Place,
-    start::options::{Following, link_options},
+    start::{
+        automation,
+        options::{Following, link_options},
+    },
 };
 
 /// The maximum length of a tag's value.
@@ -70,6 +73,8 @@ pub(crate) struct Plan {
     /// The source URLs of the plugins.
     sources: Vec<String>,
     unchecked: bool,
+    /// Whether the tags of an automation environment are added.
+    automation: bool,
     /// Whether the first message is sent once the conversation is connected.
     holds: bool,
     /// Why the server can never accept the arguments of a client tool.
@@ -97,6 +102,7 @@ impl ConversationBuilder {
                 start,
                 sources: Vec::new(),
                 unchecked: false,
+                automation: true,
                 holds: false,
                 unusable: None,
             },
@@ -177,6 +183,21 @@ impl ConversationBuilder {
     }
 
     link_options!(following);
+
+    /// Sets whether the conversation belongs to the run of an automation environment, if this
+    /// process runs in one. Default: yes.
+    ///
+    /// Then the conversation has the tags `automationtrigger`, `automationid`, `automationname` and
+    /// `automationrunid`, as far as `AUTOMATION_EVENT_PAYLOAD` and `AUTOMATION_RUN_ID` request
+    /// them. A [`tag`](Self::tag) with the same key overrides the value. And where
+    /// `AUTOMATION_CALLBACK_URL` is set, the report of `oh_workspace::Automation` has the id of the
+    /// newest conversation of this process, and the sum of the costs of all. A failed run makes it
+    /// a failure. Without these variables this setting changes nothing.
+    pub fn automation(mut self, yes: bool) -> Self {
+        self.following.unreported = !yes;
+        self.plan.automation = yes;
+        self
+    }
 
     /// Deletes the conversation on the server when it is [closed](Conversation::close), but not
     /// when all handles are dropped. Default: the conversation is kept.
@@ -344,7 +365,8 @@ impl Plan {
         }
     }
 
-    /// Returns the start request with a tag of the plugins' source URLs, as many as fit.
+    /// Returns the start request with the tags of an automation environment, and a tag of the
+    /// plugins' source URLs, as many as fit.
     fn tagged(&self) -> StartConversation {
         let mut named = String::new();
         for source in &self.sources {
@@ -353,9 +375,13 @@ impl Plan {
                 named = named + comma + source;
             }
         }
-        match named.is_empty() || self.start.has_tag("plugins") {
+        let start = match named.is_empty() || self.start.has_tag("plugins") {
             true => self.start.clone(),
             false => self.start.clone().tag("plugins", named),
+        };
+        match self.automation {
+            true => automation::tagged(start),
+            false => start,
         }
     }
 

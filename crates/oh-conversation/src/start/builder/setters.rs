@@ -63,13 +63,14 @@ impl ConversationBuilder {
     }
 
     /// Adds a tag: the key consists of `a-z` and `0-9`, the value of at most 256 characters.
-    /// Default: none, except the tag that [`plugin`](Self::plugin) adds.
+    /// Default: none, except the tags that [`plugin`](Self::plugin) and
+    /// [`automation`](Self::automation) add.
     pub fn tag(self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.configure(|start| start.tag(key, value))
     }
 
-    /// Adds several tags, for example those that an automation environment requests. A later
-    /// [`tag`](Self::tag) with the same key overrides the value. Default: none.
+    /// Adds several tags. A later [`tag`](Self::tag) with the same key overrides the value.
+    /// Default: as for [`tag`](Self::tag).
     pub fn tags<K: Into<String>, V: Into<String>>(
         self,
         tags: impl IntoIterator<Item = (K, V)>,

@@ -98,6 +98,7 @@ pub use hosted::{
 };
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::{
+    attach::AttachClaim,
     builder::KubernetesServerBuilder,
     cluster::Cluster,
     failure::{ClaimFailure, ClaimReason},

@@ -136,6 +136,18 @@ impl KubernetesServerBuilder {
         self
     }
 
+    /// Sets whether the claim stays when the server is dropped, so that another program can
+    /// [attach](KubernetesServer::attach) to it with the session key. Default false.
+    ///
+    /// A kept claim is not renewed until a program attaches. It ends at its shutdown time, which is
+    /// then at least two thirds of the [`lease`](Self::lease) away: set a lease as long as the
+    /// pause between the programs. [`KubernetesServer::shutdown`] deletes it. A start that fails,
+    /// or is dropped, keeps nothing.
+    pub fn keep(mut self, yes: bool) -> Self {
+        self.settings.keep = yes;
+        self
+    }
+
     /// Sets how long the claim and its server may take to become ready, also in
     /// [`KubernetesServer::resume`]. Default 180 s.
     pub fn ready_within(mut self, deadline: Duration) -> Self {

@@ -17,22 +17,26 @@ use tracing::{debug, warn};
 
 use crate::{
     Error, ErrorKind, Result,
+    docker::leftovers::{SERVER_PORT, WORKSPACE},
     kubernetes::{
         changes::Changes,
         cluster::Cluster,
         failure,
         lease::Lease,
+        mode::{self, Mode},
         refused,
         resources::{BoundSandbox, ClaimSpec, Lifecycle, Name, PodMetadata, SandboxClaim},
-        settings::Settings,
+        settings::{SHORTEST_LEASE, Settings},
         waiting::repeated,
     },
 };
 
+/// The annotation with the length of the lease in seconds.
+const LEASE: &str = "rs.openhands.lease";
 /// Time for attempts to delete a claim. After it, the claim's shutdown time ends it.
 const DELETING: Duration = Duration::from_secs(30);
 
-/// A claim in the cluster. Dropping it deletes the claim in the background.
+/// A claim in the cluster. Dropping it deletes the claim in the background, unless it is kept.
 pub(crate) struct Claim {
     pub(crate) cluster: Cluster,
     pub(crate) api: Api<SandboxClaim>,
@@ -41,6 +45,10 @@ pub(crate) struct Claim {
     /// The version from which changes are followed.
     version: String,
     runtime: Handle,
+    /// The claim as it was when this program has attached to it.
+    found: Option<SandboxClaim>,
+    /// Whether dropping this keeps the claim.
+    pub(crate) keep: bool,
     deleted: bool,
 }
 
@@ -52,13 +60,16 @@ impl Claim {
         settings: &Settings,
         deadline: Instant,
     ) -> Result<Self> {
+        let ahead = cluster.ahead().await;
         let claim = Self {
             api: cluster.claims(),
             cluster,
             name: format!("openhands-{}", uuid::Uuid::new_v4().simple()),
-            lease: Lease::new(settings.lease),
+            lease: Lease::new(settings.lease).ahead(ahead),
             version: String::new(),
             runtime: Handle::current(),
+            found: None,
+            keep: false,
             deleted: false,
         };
         let body = claim.body(settings);
@@ -73,11 +84,89 @@ impl Claim {
         })
     }
 
+    /// Finds a claim that exists, and renews its shutdown time. Takes over what its creator has
+    /// noted for this.
+    pub(crate) async fn attach(
+        cluster: Cluster,
+        name: String,
+        settings: &mut Settings,
+        deadline: Instant,
+    ) -> Result<Self> {
+        let api = cluster.claims();
+        let found = match repeated(deadline, || api.get(&name)).await {
+            Ok(found) => found,
+            Err(error) if refused::is_missing(&error) => {
+                let unsupported = cluster.unsupported().await;
+                return Err(unsupported.unwrap_or_else(|| {
+                    let namespace = cluster.namespace();
+                    let failed = format!("cannot find the claim in namespace {namespace}");
+                    refused::error(&failed, error)
+                }));
+            }
+            Err(error) => return Err(refused::error("cannot read the claim", error)),
+        };
+        let note = |key: &str| found.meta().annotations.as_ref()?.get(key).cloned();
+        if let Some(port) = note(SERVER_PORT).and_then(|port| port.parse().ok()) {
+            settings.port = port;
+        }
+        if let Some(workspace) = note(WORKSPACE) {
+            settings.workspace = workspace;
+        }
+        let lease = note(LEASE).and_then(|seconds| seconds.parse().ok());
+        let lease = lease.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        settings.lease = lease.unwrap_or(settings.lease).max(SHORTEST_LEASE);
+        if let Some(failure) = failure::terminal(&found) {
+            return Err(failure::error(&name, failure));
+        }
+        let lease = Lease::new(settings.lease).ahead(cluster.ahead().await);
+        let renewed = repeated(deadline, || lease.renew(&api, &name)).await;
+        renewed.map_err(|error| refused::error("cannot renew the shutdown time", error))?;
+        Ok(Self {
+            api,
+            cluster,
+            name,
+            lease,
+            version: found.meta().resource_version.clone().unwrap_or_default(),
+            runtime: Handle::current(),
+            found: Some(found),
+            keep: true,
+            deleted: false,
+        })
+    }
+
+    /// Lets a suspended sandbox of a found claim run again.
+    pub(crate) async fn wake(&mut self, deadline: Instant) -> Result<()> {
+        let named = self.found.as_ref().map(|claim| &claim.status.sandbox.name);
+        let Some(name) = named.filter(|name| !name.is_empty()).cloned() else {
+            return Ok(());
+        };
+        let sandbox = self.cluster.sandboxes().get(&name).await;
+        let sandbox = sandbox.map_err(|error| refused::error("cannot read the sandbox", error))?;
+        if mode::is_suspended(&sandbox) {
+            mode::set(&self.cluster, &name, Mode::Running, deadline).await?;
+            // The address of the pod has changed.
+            let found = self.api.get(&self.name).await;
+            let found = found.map_err(|error| refused::error("cannot read the claim", error))?;
+            self.version = found.meta().resource_version.clone().unwrap_or_default();
+            self.found = Some(found);
+        }
+        Ok(())
+    }
+
     fn body(&self, settings: &Settings) -> SandboxClaim {
+        let mut annotations = settings.annotations.clone();
+        // For programs that attach.
+        for (key, value) in [
+            (SERVER_PORT, settings.port.to_string()),
+            (WORKSPACE, settings.workspace.clone()),
+            (LEASE, settings.lease.as_secs_f64().to_string()),
+        ] {
+            annotations.insert(key.to_owned(), value);
+        }
         let metadata = ObjectMeta {
             name: Some(self.name.clone()),
             labels: Some(settings.labels.clone()),
-            annotations: Some(settings.annotations.clone()),
+            annotations: Some(annotations),
             ..ObjectMeta::default()
         };
         let spec = ClaimSpec {
@@ -149,9 +238,13 @@ impl Claim {
         deadline: Instant,
     ) -> Result<BoundSandbox> {
         let mut newest = None;
+        let mut found = self.found.clone();
         let waiting = async {
             loop {
-                let next = changes.next().await;
+                let next = match found.take() {
+                    Some(found) => Ok(Some(found)),
+                    None => changes.next().await,
+                };
                 let next = next.map_err(|error| refused::error("cannot watch the claim", error))?;
                 let Some(claim) = next else {
                     return Err(failure::error(&self.name, failure::deleted()));
@@ -223,7 +316,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if self.deleted {
+        if self.deleted || self.keep {
             return;
         }
         let (api, name) = (self.api.clone(), self.name.clone());

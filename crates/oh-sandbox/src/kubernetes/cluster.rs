@@ -1,20 +1,27 @@
 //! The connection with a cluster.
 
-use std::{fmt, path::Path};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Config,
+    client::Body,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use tokio::{sync::OnceCell, time::timeout};
+use tracing::debug;
 
 use crate::{
     Error, ErrorKind, Result,
     kubernetes::{
-        refused,
+        lease, refused,
         resources::{EXTENSIONS, Sandbox, SandboxClaim, VERSION},
     },
 };
+
+/// How long the cluster may take to answer the question for its time.
+const SOON: Duration = Duration::from_secs(5);
 
 /// A connection with a Kubernetes cluster. Clones share their connections.
 ///
@@ -33,6 +40,8 @@ pub struct Cluster {
     pub(crate) client: Client,
     namespace: String,
     address: String,
+    /// The cluster's time minus this machine's, once it was read.
+    ahead: Arc<OnceCell<SignedDuration>>,
 }
 
 impl Cluster {
@@ -85,6 +94,7 @@ impl Cluster {
             client,
             namespace,
             address,
+            ahead: Arc::default(),
         })
     }
 
@@ -110,6 +120,28 @@ impl Cluster {
 
     pub(crate) fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Returns the cluster's time minus this machine's: zero if the cluster does not report it.
+    /// Read once, because clones of this value start many servers.
+    pub(crate) async fn ahead(&self) -> SignedDuration {
+        let reading = || async { self.difference().await.ok_or(()) };
+        let ahead = self.ahead.get_or_try_init(reading).await;
+        ahead.copied().unwrap_or_default()
+    }
+
+    async fn difference(&self) -> Option<SignedDuration> {
+        let request = http::Request::get("/version").body(Body::empty()).ok()?;
+        let sent = Timestamp::now();
+        let response = timeout(SOON, self.client.send(request)).await.ok()?.ok()?;
+        let received = Timestamp::now();
+        let date = response.headers().get(http::header::DATE)?;
+        let date = rfc2822::DateTimeParser::new().parse_timestamp(date.as_bytes());
+        // The end of the second that the cluster names: a lease must not be too short.
+        let date = date.ok()?.saturating_add(SignedDuration::from_secs(1));
+        let ahead = lease::difference(sent, date.ok()?, received);
+        debug!(%ahead, "the time of the cluster");
+        Some(ahead)
     }
 
     /// Returns the error of a resource that the cluster does not serve, or `None` if the cluster

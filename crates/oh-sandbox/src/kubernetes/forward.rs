@@ -22,13 +22,16 @@ const FULL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Forward {
     pub(crate) address: SocketAddr,
-    /// The pod of new connections.
-    pub(crate) pod: watch::Sender<String>,
     accepting: JoinHandle<()>,
 }
 
 impl Forward {
-    pub(crate) async fn start(pods: Api<Pod>, pod: String, port: u16) -> Result<Self> {
+    /// `pod` is the pod of new connections.
+    pub(crate) async fn start(
+        pods: Api<Pod>,
+        pod: watch::Receiver<String>,
+        port: u16,
+    ) -> Result<Self> {
         let opened = async {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
             let address = listener.local_addr()?;
@@ -38,13 +41,8 @@ impl Forward {
             let message = "cannot open a port on 127.0.0.1 for the connection with the pod";
             Error::new(ErrorKind::PortTaken, message).with_source(error)
         })?;
-        let (pod, named) = watch::channel(pod);
-        let accepting = tokio::spawn(accept(listener, pods, named, port));
-        Ok(Self {
-            address,
-            pod,
-            accepting,
-        })
+        let accepting = tokio::spawn(accept(listener, pods, pod, port));
+        Ok(Self { address, accepting })
     }
 }
 

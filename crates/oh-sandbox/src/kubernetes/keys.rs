@@ -29,6 +29,8 @@ pub(crate) struct Keys {
     fixed: bool,
     init: Option<SecretString>,
     variables: Vec<(String, SecretString)>,
+    /// Whether an active server is expected as well as a dormant one.
+    attaching: bool,
 }
 
 /// A server that was verified.
@@ -47,7 +49,21 @@ impl Keys {
             session: chosen.unwrap_or_else(internal::random_key),
             init: settings.init_key.clone(),
             variables: settings.variables.clone(),
+            attaching: false,
         }
+    }
+
+    /// Accepts an active server, too.
+    pub(crate) fn attaching(mut self) -> Self {
+        self.attaching = true;
+        self
+    }
+
+    /// Returns what must not be shown.
+    pub(crate) fn secrets(&self) -> Vec<SecretString> {
+        let variables = self.variables.iter().map(|(_, value)| value);
+        let keys = self.init.iter().chain([&self.session]);
+        variables.chain(keys).cloned().collect()
     }
 
     /// Waits until the server is ready, and verifies that it accepts the session key and no other.
@@ -60,6 +76,7 @@ impl Keys {
             let keyed = client(url, Some(&self.session), &network)?;
             match (&self.init, state) {
                 (Some(init), InitState::Dormant) => self.activate(&keyed, init).await?,
+                (Some(_), _) if self.attaching => {}
                 (Some(_), _) => {
                     let message = "the server in the pod is active already; set \
                                    OH_DEFERRED_INIT=1 and OH_SECRET_KEY in the SandboxTemplate, \

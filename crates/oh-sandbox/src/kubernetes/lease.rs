@@ -18,6 +18,16 @@ use crate::kubernetes::{refused, resources::SandboxClaim};
 /// seconds.
 const PRECISION: SignedDuration = SignedDuration::from_secs(2);
 
+/// Returns the cluster's time minus this machine's, from a time that the cluster has named between
+/// a request and its response. A slow response is no difference.
+pub(crate) fn difference(sent: Timestamp, named: Timestamp, received: Timestamp) -> SignedDuration {
+    match named {
+        named if named > received => named.duration_since(received),
+        named if named < sent => named.duration_since(sent),
+        _ => SignedDuration::ZERO,
+    }
+}
+
 /// How long a claim lives without its owner.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lease {
@@ -32,6 +42,12 @@ impl Lease {
             length,
             ahead: SignedDuration::ZERO,
         }
+    }
+
+    /// Sets the cluster's time minus this machine's, as far as it is known.
+    pub(crate) fn ahead(mut self, ahead: SignedDuration) -> Self {
+        self.ahead = ahead;
+        self
     }
 
     /// Returns the end of the lease from now, on the cluster's clock.
@@ -49,15 +65,12 @@ impl Lease {
         let Some(Time(created)) = created else {
             return false;
         };
-        let received = Timestamp::now();
-        let ahead = match *created {
-            created if created > received => created.duration_since(received),
-            created if created < sent => created.duration_since(sent),
-            _ => SignedDuration::ZERO,
-        };
-        let differs = ahead.abs() > PRECISION;
+        let on_cluster = |time: Timestamp| time.saturating_add(self.ahead).unwrap_or(time);
+        let (sent, received) = (on_cluster(sent), on_cluster(Timestamp::now()));
+        let further = difference(sent, *created, received);
+        let differs = further.abs() > PRECISION;
         if differs {
-            self.ahead = ahead;
+            self.ahead = self.ahead.saturating_add(further);
         }
         differs
     }
@@ -100,6 +113,12 @@ mod tests {
             assert!(lease.correct(Timestamp::now(), Some(&created)));
             let left = lease.end().0.duration_since(created.0);
             assert!((59..=62).contains(&left.as_secs()), "{left}");
+            // A difference that is known is not corrected again, and a wrong one is.
+            let mut known = Lease::new(Duration::from_secs(60)).ahead(ahead);
+            assert!(!known.correct(Timestamp::now(), Some(&created)));
+            assert!(known.correct(Timestamp::now(), Some(&Time(Timestamp::now()))));
+            let left = known.end().0.duration_since(Timestamp::now());
+            assert!((57..=62).contains(&left.as_secs()), "{left}");
         }
         let mut lease = Lease::new(Duration::from_secs(60));
         let now = Timestamp::now();

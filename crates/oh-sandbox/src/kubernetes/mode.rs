@@ -46,6 +46,11 @@ impl Mode {
     }
 }
 
+/// Returns whether a sandbox is suspended, or is about to be.
+pub(crate) fn is_suspended(sandbox: &Sandbox) -> bool {
+    Mode::Suspended.is_reached(sandbox)
+}
+
 /// Sets the mode of a sandbox, and waits until the cluster has carried it out. Returns the sandbox
 /// then.
 pub(crate) async fn set(

@@ -7,7 +7,11 @@ use std::{
 };
 
 use oh_process::internal::LogHub;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinHandle},
+    time::Instant,
+};
 use tracing::{debug, warn};
 
 use crate::{
@@ -21,7 +25,7 @@ use crate::{
         forward::Forward,
         keys::Keys,
         mode::{self, Mode},
-        refused,
+        output, refused,
         resources::{BoundSandbox, SandboxClaim},
         settings::Settings,
     },
@@ -32,12 +36,12 @@ use crate::{
 /// a warm pool of [agent-sandbox](https://github.com/kubernetes-sigs/agent-sandbox).
 ///
 /// The claim is deleted when [`shutdown`](Self::shutdown) returns, and in the background when this
-/// value is dropped. If this process ends in any other way, even by `kill -9`, the cluster deletes
-/// the claim at its shutdown time: after at most the
-/// [lease](crate::KubernetesServerBuilder::lease), by default 300 s.
+/// value is dropped, unless it is [kept](crate::KubernetesServerBuilder::keep). If this process
+/// ends in any other way, even by `kill -9`, the cluster deletes the claim at its shutdown time:
+/// after at most the [lease](crate::KubernetesServerBuilder::lease), by default 300 s.
 ///
-/// The output of the server stays in the cluster: [`logs`](Self::logs) and
-/// [`log_tail`](Self::log_tail) are empty.
+/// [`logs`](Self::logs) and [`log_tail`](Self::log_tail) are read from the cluster, if its role
+/// permits that (`get` of `pods/log`). The server is expected in the first container of the pod.
 ///
 /// ```no_run
 /// # async fn run() -> oh_sandbox::Result<()> {
@@ -65,11 +69,14 @@ pub struct KubernetesServer {
     failure: Arc<OnceLock<ClaimFailure>>,
     /// Not set if the pod is reached at its own address.
     forward: Option<Forward>,
+    /// The pod of new connections.
+    pod: watch::Sender<String>,
     cluster: Cluster,
     keys: Keys,
     ready_within: Duration,
     _renewing: AbortOnDrop,
     watching: AbortOnDrop,
+    _output: AbortOnDrop,
 }
 
 running_server!(
@@ -94,11 +101,9 @@ impl KubernetesServer {
         let renewing = AbortOnDrop(tokio::spawn(
             claim.lease.keep(claim.api.clone(), claim.name.clone()),
         ));
-        match Self::connect(&claim, &settings, deadline).await {
-            Ok(connected) => {
-                let ready_within = settings.ready_within;
-                Ok(Self::supervised(claim, connected, renewing, ready_within))
-            }
+        let keys = Keys::new(&settings);
+        match Self::connect(&claim, &settings, keys, deadline).await {
+            Ok(connected) => Ok(Self::supervised(claim, connected, renewing, &settings)),
             Err(error) => {
                 if let Err(left) = claim.delete().await {
                     warn!(error = %left, "the claim of a failed start ends at its shutdown time");
@@ -108,8 +113,28 @@ impl KubernetesServer {
         }
     }
 
+    /// Connects with the server of a claim that exists.
+    pub(crate) async fn attach_to(name: String, mut settings: Settings) -> Result<Self> {
+        settings.check_connection()?;
+        let deadline = Instant::now() + settings.ready_within;
+        let cluster = settings.cluster().await?;
+        let mut claim = Claim::attach(cluster, name, &mut settings, deadline).await?;
+        let renewing = AbortOnDrop(tokio::spawn(
+            claim.lease.keep(claim.api.clone(), claim.name.clone()),
+        ));
+        claim.wake(deadline).await?;
+        let keys = Keys::new(&settings).attaching();
+        let connected = Self::connect(&claim, &settings, keys, deadline).await?;
+        Ok(Self::supervised(claim, connected, renewing, &settings))
+    }
+
     /// Waits for the sandbox of a claim, and connects with the server in it.
-    async fn connect(claim: &Claim, settings: &Settings, deadline: Instant) -> Result<Connected> {
+    async fn connect(
+        claim: &Claim,
+        settings: &Settings,
+        keys: Keys,
+        deadline: Instant,
+    ) -> Result<Connected> {
         let mut changes = claim.changes();
         let sandbox = claim.ready(&mut changes, deadline).await?;
         debug!(
@@ -117,20 +142,31 @@ impl KubernetesServer {
             sandbox = sandbox.name,
             "the claim is ready"
         );
-        let keys = Keys::new(settings);
+        let logs = LogHub::new(keys.secrets());
         let work = async {
-            let (url, forward) = match settings.direct {
-                true => (direct(&sandbox, settings.port)?, None),
+            let named = pod_of(&claim.cluster, &sandbox.name).await;
+            let pods = claim.cluster.pods();
+            let (url, forward, pod) = match settings.direct {
+                // The name is only necessary for the output.
+                true => {
+                    let pod = watch::Sender::new(named.unwrap_or_default());
+                    (direct(&sandbox, settings.port)?, None, pod)
+                }
                 false => {
-                    let pod = pod_of(&claim.cluster, &sandbox.name).await?;
-                    let forward = Forward::start(claim.cluster.pods(), pod, settings.port).await?;
-                    (format!("http://{}", forward.address), Some(forward))
+                    let pod = watch::Sender::new(named?);
+                    let forward =
+                        Forward::start(pods.clone(), pod.subscribe(), settings.port).await?;
+                    (format!("http://{}", forward.address), Some(forward), pod)
                 }
             };
-            let verified = keys.verify(&url, deadline).await?;
-            Ok((forward, verified))
+            let ahead = claim.cluster.ahead().await;
+            let output = output::follow(pods, pod.subscribe(), logs.clone(), ahead);
+            let output = AbortOnDrop(tokio::spawn(output));
+            let verified = keys.verify(&url, deadline).await;
+            let verified = verified.map_err(|error| error.with_log_tail(logs.tail()))?;
+            Ok::<_, Error>((forward, pod, output, verified))
         };
-        let (forward, verified) = tokio::select! {
+        let (forward, pod, output, verified) = tokio::select! {
             biased;
             failure = ended(&mut changes) => return Err(failure::error(&claim.name, failure)),
             done = work => done?,
@@ -140,7 +176,7 @@ impl KubernetesServer {
             verified.client,
             keys.session.clone(),
             verified.info,
-            LogHub::new(Vec::new()),
+            logs,
             settings.workspace.clone(),
         );
         Ok(Connected {
@@ -150,20 +186,25 @@ impl KubernetesServer {
             open: verified.open,
             keys,
             forward,
+            pod,
+            output,
         })
     }
 
     fn supervised(
-        claim: Claim,
+        mut claim: Claim,
         connected: Connected,
         renewing: AbortOnDrop,
-        ready_within: Duration,
+        settings: &Settings,
     ) -> Self {
+        claim.keep = settings.keep;
         let failure = Arc::new(OnceLock::new());
         let watching = tokio::spawn(watch(
             connected.changes,
             connected.running.reporter.clone(),
             Arc::clone(&failure),
+            connected.running.logs.clone(),
+            connected.output.0.abort_handle(),
         ));
         Self {
             running: connected.running,
@@ -171,12 +212,14 @@ impl KubernetesServer {
             open: connected.open,
             failure,
             forward: connected.forward,
+            pod: connected.pod,
             cluster: claim.cluster.clone(),
             keys: connected.keys,
-            ready_within,
+            ready_within: settings.ready_within,
             claim: Some(claim),
             _renewing: renewing,
             watching: AbortOnDrop(watching),
+            _output: connected.output,
         }
     }
 
@@ -242,12 +285,12 @@ impl KubernetesServer {
         let reporter = Arc::clone(&self.running.reporter);
         let (ready_within, keys) = (self.ready_within, self.keys.clone());
         let url = self.url().to_string();
-        let forward = self.forward.as_ref().map(|forward| forward.pod.clone());
+        let named = self.pod.clone();
         Request::new(async move {
             let deadline = Instant::now() + ready_within;
             let running = mode::set(&cluster, &sandbox, Mode::Running, deadline).await?;
-            if let (Some(forward), Some(pod)) = (forward, running.pod()) {
-                forward.send_replace(pod.to_owned());
+            if let Some(pod) = running.pod() {
+                named.send_replace(pod.to_owned());
             }
             reporter.set(Status::Starting);
             keys.verify(&url, deadline).await?;
@@ -272,6 +315,7 @@ impl KubernetesServer {
         self.running.reporter.set(Status::Stopping);
         let ended = self.failure.get().is_some();
         if let Some(claim) = self.claim.take() {
+            // Also a claim that is kept otherwise.
             claim.delete().await?;
         }
         let code = (!ended).then_some(128 + 15);
@@ -298,6 +342,8 @@ struct Connected {
     open: bool,
     keys: Keys,
     forward: Option<Forward>,
+    pod: watch::Sender<String>,
+    output: AbortOnDrop,
 }
 
 /// A task that ends with this value.
@@ -365,9 +411,13 @@ async fn watch(
     mut changes: Changes<SandboxClaim>,
     reporter: Arc<Reporter>,
     failure: Arc<OnceLock<ClaimFailure>>,
+    logs: LogHub,
+    output: AbortHandle,
 ) {
     let ended = ended(&mut changes).await;
     warn!(reason = %ended, "the sandbox has ended");
     let _first = failure.set(ended);
     reporter.set(Status::Exited(ExitReport::of_container(None, false)));
+    output.abort();
+    logs.close();
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The shortest lease. A shorter one would end with the first slow request.
-const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+pub(crate) const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -29,6 +29,7 @@ pub(crate) struct Settings {
     pub(crate) init_key: Option<SecretString>,
     pub(crate) variables: Vec<(String, SecretString)>,
     pub(crate) lease: Duration,
+    pub(crate) keep: bool,
     pub(crate) ready_within: Duration,
     pub(crate) workspace: String,
 }
@@ -53,6 +54,7 @@ impl Default for Settings {
             init_key: None,
             variables: Vec::new(),
             lease: Duration::from_secs(300),
+            keep: false,
             ready_within: Duration::from_secs(180),
             workspace: "/workspace".to_owned(),
         }
@@ -66,6 +68,12 @@ impl Settings {
         if self.warm_pool.is_empty() {
             return invalid("`warm_pool` must be set");
         }
+        self.check_connection()
+    }
+
+    /// Rejects invalid values of what is not part of a new claim.
+    pub(crate) fn check_connection(&self) -> Result<()> {
+        let invalid = |message: &str| Err(Error::new(ErrorKind::InvalidInput, message));
         if self.cluster.is_some() && self.context.is_some() {
             return invalid("`cluster` and `context` cannot be set together");
         }

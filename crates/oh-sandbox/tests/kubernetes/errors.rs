@@ -86,7 +86,54 @@ async fn rejected_requests_have_the_words_of_the_cluster_and_a_remedy() {
         let error = builder.clone().start().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ClusterDenied, "{error}");
     }
+    // The sandbox has vanished between two requests.
+    fake.reject("get", "sandboxes", 404, "sandboxes \"x\" not found", 1);
+    let error = builder.start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("\"x\" not found"), "{error}");
     empty(&fake).await;
+}
+
+/// Chooses a context in a child process, because the kubeconfig is named by a variable.
+#[tokio::test]
+async fn child_process_with_a_kubeconfig() {
+    let Ok(context) = std::env::var("OH_TEST_CONTEXT") else {
+        return;
+    };
+    let builder = KubernetesServer::builder().context(context).warm_pool("x");
+    println!("> {}", builder.start().await.unwrap_err());
+}
+
+#[tokio::test]
+async fn a_wrong_context_of_the_kubeconfig_is_named() {
+    let fake = FakeCluster::start().await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config");
+    std::fs::write(&path, fake.kubeconfig()).unwrap();
+    let shown = |context: &'static str| {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args([
+            "--exact",
+            "errors::child_process_with_a_kubeconfig",
+            "--nocapture",
+        ]);
+        child
+            .env("OH_TEST_CONTEXT", context)
+            .env("KUBECONFIG", &path);
+        async move {
+            let output = tokio::task::spawn_blocking(move || child.output().unwrap());
+            String::from_utf8(output.await.unwrap().stdout).unwrap()
+        }
+    };
+    let wrong = shown("production").await;
+    assert!(
+        wrong.contains("cannot use context \"production\""),
+        "{wrong}"
+    );
+    assert!(wrong.contains("check the kubeconfig"), "{wrong}");
+    // The other context reaches the cluster, which has no such warm pool.
+    let right = shown("fake-cluster").await;
+    assert!(right.contains("WarmPoolNotFound"), "{right}");
 }
 
 #[tokio::test]

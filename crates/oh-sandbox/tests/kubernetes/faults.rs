@@ -3,9 +3,38 @@
 use std::time::Duration;
 
 use oh_sandbox::{ClaimReason, Status};
-use oh_testkit::kubernetes::FakeCluster;
+use oh_testkit::{
+    FakeServer,
+    kubernetes::{FakeCluster, Pod},
+};
+use tokio::sync::Semaphore;
 
 use crate::{builder, empty};
+
+#[tokio::test]
+async fn a_start_survives_a_restart_of_the_api_server() {
+    static RELEASED: Semaphore = Semaphore::const_new(0);
+    let pod = || async {
+        RELEASED.acquire().await.unwrap().forget();
+        let server = FakeServer::builder().deferred_init(FakeCluster::INIT_KEY);
+        let server = server.start().await.unwrap();
+        Pod::at(server.address()).owning(server)
+    };
+    let fake = FakeCluster::builder().pods(pod).start().await.unwrap();
+    let starting = tokio::spawn(builder(&fake).await.start());
+    let watches = |fake: &FakeCluster| fake.request_counts().contains_key("watch sandboxclaims");
+    while !watches(&fake) {
+        tokio::task::yield_now().await;
+    }
+    fake.stop();
+    fake.cut_watches();
+    assert!(fake.come_back());
+    RELEASED.add_permits(1);
+    let server = starting.await.unwrap().unwrap();
+    server.client().server_info().await.unwrap();
+    server.shutdown(Duration::ZERO).await.unwrap();
+    empty(&fake).await;
+}
 
 #[tokio::test]
 async fn a_start_survives_rejected_requests_and_broken_watches() {

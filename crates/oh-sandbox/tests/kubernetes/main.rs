@@ -7,10 +7,12 @@
     reason = "tests fail by panicking"
 )]
 
+mod attach;
 mod errors;
 mod faults;
 mod lease;
 mod load;
+mod output;
 mod pausing;
 mod start;
 

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
     http::{self as server, Answering, Handler, Request, Response},
     kubernetes::{
-        controller, forward,
+        controller, forward, logs,
         refusal::Refusal,
         schema,
         store::{Key, Part, merge},
@@ -29,7 +29,11 @@ impl Handler for Api {
                 return server::no_response();
             }
             let answer = route(&world, request).await;
-            answer.unwrap_or_else(|refusal| refusal.response())
+            let mut answer = answer.unwrap_or_else(|refusal| refusal.response());
+            if let Ok(date) = HeaderValue::try_from(world.clock.date()) {
+                answer.headers_mut().insert(header::DATE, date);
+            }
+            answer
         })
     }
 }
@@ -92,6 +96,11 @@ async fn route(world: &Arc<World>, request: Request) -> Result<Response, Refusal
         world.received("list", "groups")?;
         return Ok(server::json(StatusCode::OK, &groups(world)));
     }
+    if path == "/version" {
+        world.received("get", "version")?;
+        let version = json!({"major": "1", "minor": "34", "gitVersion": "v1.34.0"});
+        return Ok(server::json(StatusCode::OK, &version));
+    }
     let target = Target::read(&path);
     let known = target.and_then(|target| Some((target.kind(world)?, target)));
     let Some((kind, target)) = known else {
@@ -109,6 +118,7 @@ async fn route(world: &Arc<World>, request: Request) -> Result<Response, Refusal
     let method = request.method().clone();
     let verb = match (&method, &target.name) {
         (_, Some(_)) if target.subresource.as_deref() == Some("portforward") => "portforward",
+        (&Method::GET, Some(_)) if target.subresource.as_deref() == Some("log") => "log",
         (&Method::GET, None) if is_watch => "watch",
         (&Method::GET, None) => "list",
         (&Method::GET, Some(_)) => "get",
@@ -122,6 +132,7 @@ async fn route(world: &Arc<World>, request: Request) -> Result<Response, Refusal
     let name = target.name.as_deref().unwrap_or_default();
     match verb {
         "portforward" => port_forward(world, request, &target, &query),
+        "log" => logs::logs(world, target.key(name), &query),
         "watch" => watch(world, &target, kind, &query),
         "list" => Ok(server::json(
             StatusCode::OK,
@@ -247,6 +258,8 @@ fn create(world: &Arc<World>, target: &Target, object: Value) -> Result<Response
     }
     object["metadata"]["creationTimestamp"] = json!(super::clock::text(world.clock.now()));
     let created = world.store.create(key.clone(), object)?;
+    // A shutdown time in the past ends the claim at once.
+    controller::expire(world);
     world.spawn(controller::bind(Arc::clone(world), key));
     Ok(server::json(StatusCode::CREATED, &created))
 }
@@ -275,8 +288,10 @@ async fn change(
         true => merge(&mut checked, sent.clone()),
         false => checked = sent.clone(),
     }
-    if target.plural == "sandboxclaims" {
-        schema::check_claim(&checked)?;
+    match target.plural.as_str() {
+        "sandboxclaims" => schema::check_claim(&checked)?,
+        "sandboxes" => schema::check_sandbox(&checked)?,
+        _ => {}
     }
     let changed = world.store.update(&key, part, |object| match is_patch {
         true => merge(object, sent),

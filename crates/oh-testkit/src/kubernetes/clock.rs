@@ -19,6 +19,19 @@ impl Clock {
             .unwrap_or(Timestamp::MAX)
     }
 
+    /// Returns the time as a `Date` header.
+    pub(crate) fn date(&self) -> String {
+        let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+        let date = printer.timestamp_to_rfc9110_string(&self.now());
+        date.unwrap_or_default()
+    }
+
+    pub(crate) fn set_back(&self, by: Duration) {
+        let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
+        let mut ahead = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *ahead = ahead.saturating_sub(by);
+    }
+
     pub(crate) fn advance(&self, by: Duration) {
         let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
         let mut ahead = self.0.lock().unwrap_or_else(PoisonError::into_inner);

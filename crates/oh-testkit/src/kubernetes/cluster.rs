@@ -118,7 +118,7 @@ impl FakeCluster {
     }
 
     /// Rejects the next `times` requests with this verb (`create`, `get`, `watch`, `patch`,
-    /// `delete`, `portforward`) for this resource (`sandboxclaims`, `sandboxes`, `pods`).
+    /// `delete`, `portforward`, `log`) for this resource (`sandboxclaims`, `sandboxes`, `pods`).
     pub fn reject(
         &self,
         verb: impl Into<String>,
@@ -136,7 +136,7 @@ impl FakeCluster {
         self.world.state().rejections.push(rejection);
     }
 
-    /// Breaks all watches in the middle of their responses.
+    /// Breaks all watches, and all streams of output, in the middle of their responses.
     pub fn cut_watches(&self) {
         self.world.cuts.send_modify(|cuts| *cuts += 1);
     }
@@ -150,6 +150,24 @@ impl FakeCluster {
     pub fn advance(&self, by: Duration) {
         self.world.clock.advance(by);
         controller::expire(&self.world);
+    }
+
+    /// Moves the clock of the cluster back.
+    pub fn skew_back(&self, by: Duration) {
+        self.world.clock.set_back(by);
+    }
+
+    /// Writes a line to the output of a claim's pod. Returns `false` if the claim has no pod.
+    pub fn write_log(&self, claim: &str, line: impl Into<String>) -> bool {
+        let Some(pod) = controller::pod_of(&self.world, &self.key(claim)) else {
+            return false;
+        };
+        let line = (self.world.clock.now(), line.into());
+        let mut state = self.world.state();
+        state.logs.entry(pod).or_default().push(line);
+        drop(state);
+        self.world.written.send_modify(|lines| *lines += 1);
+        true
     }
 
     /// Ends the pod of a claim, as an eviction does.

@@ -219,7 +219,7 @@ pub(crate) fn end_sandbox(world: &World, claim: &Key) {
 }
 
 /// Returns the pod of a claim's sandbox.
-fn pod_of(world: &World, claim: &Key) -> Option<Key> {
+pub(crate) fn pod_of(world: &World, claim: &Key) -> Option<Key> {
     let sandbox = Key::new(
         "sandboxes",
         &claim.namespace,

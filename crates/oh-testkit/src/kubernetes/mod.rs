@@ -3,8 +3,8 @@
 //!
 //! A [`FakeCluster`] speaks HTTP as an API server does: objects with versions, watches with
 //! bookmarks and expired versions (410), field selectors, merge patches, conflicts, the status
-//! subresource, and port-forwarding. Its pods are servers that the test gives. It is not a cluster:
-//! it has one namespace, one warm pool, no TLS, no admission and no scheduler.
+//! subresource, the output of pods, and port-forwarding. Its pods are servers that the test gives.
+//! It is not a cluster: it has one namespace, one warm pool, no TLS, no admission and no scheduler.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -25,6 +25,7 @@ mod clock;
 mod cluster;
 mod controller;
 mod forward;
+mod logs;
 mod pod;
 mod refusal;
 mod schema;

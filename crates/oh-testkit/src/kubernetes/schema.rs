@@ -10,6 +10,7 @@ enum Type {
     Text,
     Time,
     Integer,
+    Flag,
     /// A text of this list.
     OneOf(&'static [&'static str]),
     /// A map from text to text.
@@ -65,13 +66,30 @@ const CLAIM: &[Field] = &[
     ),
 ];
 
+/// The fields of `spec` of a `Sandbox` (`agents.x-k8s.io/v1beta1`) that a client may change.
+const SANDBOX: &[Field] = &[
+    (
+        "operatingMode",
+        false,
+        Type::OneOf(&["Running", "Suspended"]),
+    ),
+    ("shutdownTime", false, Type::Time),
+    ("shutdownPolicy", false, Type::OneOf(&["Delete", "Retain"])),
+    ("service", false, Type::Flag),
+];
+
+/// Checks a sandbox as [`check_claim`] checks a claim.
+pub(crate) fn check_sandbox(sandbox: &Value) -> Result<(), Refusal> {
+    fields("spec", &sandbox["spec"], SANDBOX)
+}
+
 /// Checks a claim. Unknown fields are rejected, as with strict field validation.
 pub(crate) fn check_claim(claim: &Value) -> Result<(), Refusal> {
     fields("spec", &claim["spec"], CLAIM)
 }
 
 fn invalid(path: &str, why: &str) -> Refusal {
-    let message = format!("SandboxClaim is invalid: {path}: {why}");
+    let message = format!("the object is invalid: {path}: {why}");
     Refusal::new(422, "Invalid", message)
 }
 
@@ -98,6 +116,7 @@ fn fields(path: &str, value: &Value, known: &[Field]) -> Result<(), Refusal> {
 fn check(path: &str, value: &Value, kind: Type) -> Result<(), Refusal> {
     let is_valid = match kind {
         Type::Text => value.is_string(),
+        Type::Flag => value.is_boolean(),
         Type::Integer => value.as_u64().is_some(),
         Type::Time => {
             let time = value.as_str().map(str::parse::<jiff::Timestamp>);
@@ -150,5 +169,8 @@ mod tests {
             let refusal = check_claim(&json!({"spec": spec})).unwrap_err();
             assert!(refusal.message.contains(part), "{}", refusal.message);
         }
+        check_sandbox(&json!({"spec": {"operatingMode": "Suspended"}})).unwrap();
+        let refusal = check_sandbox(&json!({"spec": {"operatingMode": "Paused"}})).unwrap_err();
+        assert!(refusal.message.contains("operatingMode"), "{refusal:?}");
     }
 }

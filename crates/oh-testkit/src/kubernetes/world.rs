@@ -33,6 +33,8 @@ pub(crate) struct World {
     pub(crate) state: Mutex<State>,
     /// Counts how often watches were cut.
     pub(crate) cuts: watch::Sender<u64>,
+    /// Counts the lines that pods have written.
+    pub(crate) written: watch::Sender<u64>,
     /// The tasks that end with the cluster.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -45,6 +47,8 @@ pub(crate) struct State {
     /// The failures of the next claims.
     pub(crate) failures: VecDeque<Failure>,
     pub(crate) requests: BTreeMap<String, usize>,
+    /// The output of pods, with the time of each line.
+    pub(crate) logs: BTreeMap<Key, Vec<(jiff::Timestamp, String)>>,
     pub(crate) is_down: bool,
 }
 
@@ -82,6 +86,7 @@ impl World {
             version,
             state: Mutex::default(),
             cuts: watch::Sender::new(0),
+            written: watch::Sender::new(0),
             tasks: Mutex::default(),
         }
     }

@@ -6,6 +6,7 @@ mod bench;
 mod book;
 mod cargo;
 mod ci;
+mod conformance;
 mod constraints;
 mod containers;
 mod demo;
@@ -71,6 +72,8 @@ enum Verb {
     Tidy,
     /// Try every capability on many versions of the server, and write `docs/versions.md`.
     Matrix(matrix::Options),
+    /// Compare the fake server with a real one, and write `docs/fake.md`.
+    Conformance,
     /// Compare a version of the server with the pinned one. The exit code is 0 without drift, 3
     /// with additions only, 4 with removals or changes, and 1 if the comparison fails.
     Drift(drift::Options),
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
         Verb::Book => book::run(),
         Verb::Tidy => tidy::run(),
         Verb::Matrix(options) => matrix::run(&options),
+        Verb::Conformance => conformance::run(),
         Verb::Drift(options) => return exit(drift::run(&options)),
         Verb::Image(options) => image::run(&options),
         Verb::Bench(options) => bench::run(&options),

@@ -158,6 +158,52 @@ async fn every_call_has_a_response_or_is_listed_as_unsupported() {
     assert_eq!(undone, UNDONE.map(str::to_owned).into());
 }
 
+/// The routes of the real server, one per line.
+const ROUTES: &str = include_str!("../../src/fake/wire/routes.txt");
+
+/// Sends each method to each path, with random names in it.
+#[tokio::test]
+async fn each_501_names_a_request_that_the_real_server_supports() {
+    let server = FakeServer::builder()
+        .commands(|_| CommandOutput::ok(""))
+        .start()
+        .await
+        .unwrap();
+    let routes: BTreeSet<&str> = ROUTES.lines().collect();
+    let patterns = routes.iter().map(|route| route.split_once(' ').unwrap().1);
+    let patterns: BTreeSet<_> = patterns.collect();
+    let mut random = fastrand::Rng::with_seed(27);
+    let mut named = 0;
+    for pattern in patterns {
+        let parts = pattern.split('/').map(|part| match part.starts_with('{') {
+            true => format!("x{}", random.u32(..)),
+            false => part.to_owned(),
+        });
+        let path = parts.collect::<Vec<_>>().join("/");
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+            let answer = rest(&server, method, &path, json!({"command": "true"})).await;
+            if answer.status != 501 {
+                continue;
+            }
+            named += 1;
+            assert!(
+                routes.contains(format!("{method} {pattern}").as_str()),
+                "{method} {pattern} is not a route of the real server"
+            );
+            let text = answer.json()["detail"].to_string();
+            assert!(
+                text.contains(&format!("{method} {path}")),
+                "{method} {path}: {text}"
+            );
+        }
+    }
+    assert!(named >= UNDONE.len(), "only {named} requests returned 501");
+    for path in ["/api/nothing", "/api/skills/nothing/at/all", "/nothing"] {
+        let answer = rest(&server, "GET", path, json!(null)).await;
+        assert_eq!(answer.status, 404, "{path}: {answer:?}");
+    }
+}
+
 #[test]
 fn no_core_crate_sends_an_unsupported_call() {
     let calls = declared();

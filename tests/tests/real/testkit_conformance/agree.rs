@@ -19,8 +19,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
 use super::{
-    admin, agents, approvals, branches, changes, disk, frames, held, places, raw, runs, scenarios,
-    served, side::Side,
+    admin, agents, approvals, branches, changes, disk, every, frames, held, page, places, raw,
+    runs, scenarios, served, side::Side,
 };
 
 /// Returns the script of each scenario, for a directory that the agent works in.
@@ -429,6 +429,7 @@ async fn agree(scenarios: &[&str], start: Start) {
     };
     let server = builder.start().await.unwrap();
     assert_eq!(server.startup(), startup);
+    page::note(&json!({"server": server.info().version}));
     let key = server.session_api_key();
     compare(scenarios, server.client(), key, &std::env::temp_dir()).await;
     let described = raw::ask(server.url().as_str(), "GET", "/openapi.json", "", b"").await;
@@ -468,9 +469,13 @@ pub(crate) async fn compare(scenarios: &[&str], client: &Client, key: &SecretStr
         .iter()
         .filter(|name| wanted.is_empty() || wanted == **name)
     {
-        let (fake, _) = on_the_fake(name).await;
+        let (fake, requests) = on_the_fake(name).await;
         let real = on_the_real(name, client, key, place).await;
         let differences = differences(&fake, &real);
+        page::note(&json!({
+            "scenario": name, "observations": real.lines().count(),
+            "routes": every::routes_of(&requests), "differences": differences,
+        }));
         if !differences.is_empty() {
             write!(report, "\n{name}:{differences}").unwrap();
         }

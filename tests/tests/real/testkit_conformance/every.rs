@@ -37,6 +37,40 @@ fn fits(pattern: &str, seen: &Seen) -> bool {
     }
 }
 
+/// Returns whether a request asks for a route. `count` is not an id: a literal path belongs to its
+/// own route.
+fn asks(route: &str, seen: &Seen) -> bool {
+    let own = format!("{} {}", seen.method, seen.path);
+    fits(route, seen) && (own == route || !ROUTES.lines().any(|other| other == own))
+}
+
+/// Returns the routes that these requests ask for.
+pub(super) fn routes_of(seen: &[Seen]) -> BTreeSet<&'static str> {
+    let routes = ROUTES.lines();
+    let asked = routes.filter(|route| seen.iter().any(|seen| asks(route, seen)));
+    asked.collect()
+}
+
+/// Returns all routes of the real server, and whether the fake one has a response.
+pub(super) async fn responses() -> Vec<(&'static str, bool)> {
+    let fake = FakeServer::start().await.unwrap();
+    let id = fake.create().id().to_string();
+    let key = format!("X-Session-API-Key: {}\r\n", fake.session_api_key());
+    let mut responses = Vec::new();
+    for route in ROUTES.lines() {
+        let (method, path) = route.split_once(' ').unwrap();
+        let parts = path.split('/').map(|part| match part {
+            "{conversation_id}" | "{runtime_conversation_id}" => id.as_str(),
+            part if part.starts_with('{') => "x",
+            part => part,
+        });
+        let path = parts.collect::<Vec<_>>().join("/");
+        let answer = raw::ask(&fake.url(), method, &path, &key, b"{}").await;
+        responses.push((route, answer.status != 501));
+    }
+    responses
+}
+
 #[tokio::test]
 async fn every_route_of_the_fake_is_compared() {
     // Concurrently, because most scenarios spend most of their time waiting.
@@ -46,28 +80,10 @@ async fn every_route_of_the_fake_is_compared() {
     }
     let played = playing.join_all().await.into_iter();
     let seen: Vec<_> = played.flat_map(|(_, requests)| requests).collect();
-    let fake = FakeServer::start().await.unwrap();
-    let id = fake.create().id().to_string();
-    let key = format!("X-Session-API-Key: {}\r\n", fake.session_api_key());
+    let asked = routes_of(&seen);
     let mut missing = BTreeSet::new();
-    for route in ROUTES.lines() {
-        let asked = seen.iter().any(|seen| {
-            // `count` is not an id: a literal path belongs to its own route.
-            let own = format!("{} {}", seen.method, seen.path);
-            fits(route, seen) && (own == route || !ROUTES.lines().any(|other| other == own))
-        });
-        if asked || ELSEWHERE.contains(&route) {
-            continue;
-        }
-        let (method, path) = route.split_once(' ').unwrap();
-        let parts = path.split('/').map(|part| match part {
-            "{conversation_id}" | "{runtime_conversation_id}" => id.as_str(),
-            part if part.starts_with('{') => "x",
-            part => part,
-        });
-        let path = parts.collect::<Vec<_>>().join("/");
-        let answer = raw::ask(&fake.url(), method, &path, &key, b"{}").await;
-        if answer.status != 501 {
+    for (route, supported) in responses().await {
+        if supported && !asked.contains(route) && !ELSEWHERE.contains(&route) {
             missing.insert(route);
         }
     }

@@ -17,6 +17,7 @@ mod every;
 mod frames;
 mod held;
 mod lifecycle;
+mod page;
 mod places;
 mod raw;
 mod runs;

@@ -5,7 +5,9 @@ import atexit
 import io
 import json
 import os
+import shutil
 import sys
+import tempfile
 import traceback
 
 
@@ -37,6 +39,9 @@ requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
 with open(os.devnull, "r+") as null:
     os.dup2(null.fileno(), 0)
     os.dup2(null.fileno(), 1)
+# One of the packages writes a configuration into the home directory when it is imported.
+os.environ["HOME"] = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
 try:
     import openhands.sdk
     import openhands.tools.preset.default

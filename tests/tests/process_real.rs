@@ -1,5 +1,4 @@
-//! The real server and the processes that its agents start: they end with their owner, and can be
-//! kept ready in a pool.
+//! The real server and the processes that its agents start: they end with their owner.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,11 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use openhands::{
-    Client, LocalServer,
-    process::{AttachedServer, ErrorKind, WarmPool},
-    workspace::WorkspaceExt,
-};
+use openhands::{LocalServer, workspace::WorkspaceExt};
 
 const ROLE: &str = "OH_TEST_OWNER";
 /// A duration longer than any operation takes on a busy machine.
@@ -115,61 +110,6 @@ fn pitfall_24_a_killed_owner_leaves_neither_server_nor_terminals() {
     eventually("nothing is left", || {
         left().is_empty() && !Path::new(state).exists()
     });
-}
-
-#[tokio::test]
-async fn a_warm_server_is_usable_with_the_variables_it_was_acquired_with() {
-    let pool = WarmPool::start(1, LocalServer::builder());
-    let place = tempfile::tempdir().unwrap();
-    let commands = place.path().join("commands");
-    let acquire = pool.acquire().env("PROJECT", "one");
-    let server = acquire
-        .session_api_key("a-key-of-the-callers-own")
-        .bash_events_dir(&commands)
-        .conversations_dir(place.path().join("conversations"))
-        .await
-        .unwrap();
-    pool.shutdown().await;
-    let with = |key: &str| {
-        let client = Client::builder(server.url().as_str()).session_api_key(key);
-        AttachedServer::attach(client.build().unwrap())
-    };
-    with("a-key-of-the-callers-own").await.unwrap();
-    let error = with("another").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unauthorized);
-    let workspace = server.workspace(server.workspace_dir());
-    let output = workspace.execute("echo $PROJECT; env").await.unwrap();
-    let said = output.stdout();
-    assert!(said.starts_with("one\n"), "{said}");
-    assert!(
-        !said.contains("CARGO_PKG_NAME"),
-        "the owner's variables are not the agent's"
-    );
-    let kept = fs::read_dir(&commands).unwrap().count();
-    assert!(kept > 0, "commands are kept where the caller said");
-    let report = server.shutdown(Duration::from_secs(30)).await.unwrap();
-    assert!(report.success(), "{report}");
-}
-
-#[tokio::test]
-async fn pitfall_23_two_servers_share_neither_terminals_nor_state() {
-    let (one, two) = tokio::join!(
-        LocalServer::builder().start(),
-        LocalServer::builder().start()
-    );
-    let (one, two) = (one.unwrap(), two.unwrap());
-    assert_ne!(one.state_dir(), two.state_dir());
-    for server in [&one, &two] {
-        let workspace = server.workspace(server.workspace_dir());
-        let line = "tmux new-session -d -s mine 'sleep 600' && tmux list-sessions | wc -l";
-        let output = workspace.execute(line).await.unwrap();
-        assert_eq!(output.stdout().trim(), "1", "{output:?}");
-    }
-    one.shutdown(Duration::from_secs(30)).await.unwrap();
-    let workspace = two.workspace(two.workspace_dir());
-    let output = workspace.execute("tmux has-session -t mine").await.unwrap();
-    assert_eq!(output.exit_code(), Some(0), "{output:?}");
-    two.shutdown(Duration::from_secs(30)).await.unwrap();
 }
 
 /// Returns the number of direct children of this process, including zombies.

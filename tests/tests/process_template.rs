@@ -17,12 +17,9 @@ use std::{
 };
 
 use openhands::{
-    Agent, Client, Conversation, LocalServer, WorkspaceExt,
-    process::{AttachedServer, ErrorKind, RestartPolicy, Startup, Status, TemplateServer},
-    protocol::config::Llm,
-    testkit::{Script, ScriptedModel, Step},
+    LocalServer, WorkspaceExt,
+    process::{Startup, TemplateServer},
 };
-use serde_json::json;
 
 const GRACE: Duration = Duration::from_secs(30);
 const ROLE: &str = "OH_TEST_OWNER";
@@ -66,81 +63,7 @@ async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn a_forked_server_runs_an_agent_with_separate_keys_and_directories() {
-    let template = openhands_tests::template().await;
-    let homes = [openhands_tests::home(), openhands_tests::home()];
-    let builder = |home| {
-        let builder = openhands_tests::server(home).template(&template);
-        builder.restart(RestartPolicy::on_failure(1).delays(Duration::from_millis(10), GRACE))
-    };
-    let begun = Instant::now();
-    let (one, two) = tokio::join!(builder(&homes[0]).start(), builder(&homes[1]).start());
-    let (one, two) = (one.unwrap(), two.unwrap());
-    for server in [&one, &two] {
-        assert_eq!(server.startup(), Startup::Forked);
-        // The uptime is that of the server, not of the template.
-        let uptime = Duration::from_secs_f64(server.info().uptime);
-        assert!(uptime <= begun.elapsed(), "up for {uptime:?}");
-    }
-    let crossed =
-        Client::builder(two.url().as_str()).session_api_key(one.session_api_key().clone());
-    let error = AttachedServer::attach(crossed.build().unwrap())
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unauthorized);
-
-    let command = "echo home=$HOME mark=$OPENHANDS_RS_OWNED; pwd; echo done > made.txt";
-    let script = Script::new()
-        .step(Step::call("terminal", json!({ "command": command })))
-        .finish("Done.");
-    let model = ScriptedModel::start(script).await.unwrap();
-    let llm = Llm::new(ScriptedModel::MODEL)
-        .base_url(model.base_url())
-        .api_key("scripted");
-    let agent = Agent::default_preset(llm).cli_mode(true);
-    let workspace = one.workspace(one.workspace_dir().display().to_string());
-    let conversation = Conversation::builder(&workspace, agent)
-        .start()
-        .await
-        .unwrap();
-    conversation.send("Make a file.").await.unwrap();
-    let outcome = conversation.run().await.unwrap();
-    assert!(outcome.is_finished(), "{outcome}");
-    model.verify().unwrap();
-    let log: String = conversation
-        .events()
-        .iter()
-        .map(|event| event.as_json().to_owned())
-        .collect();
-    let home = format!("home={} mark=", homes[0].path().display());
-    assert!(log.contains(&home), "{log}");
-    assert!(one.workspace_dir().join("made.txt").exists());
-    assert!(!two.workspace_dir().join("made.txt").exists());
-
-    // A crashed server is restarted from the same template, and the conversation still exists.
-    let mut status = one.status();
-    let (pid, keeper) = (one.pid(), parent(one.pid()));
-    kill(pid);
-    // The watch may skip a short status.
-    let back = |now: &Status| *now == Status::Ready && one.pid() != pid;
-    status.wait_for(back).await.unwrap();
-    assert_eq!(parent(one.pid()), keeper);
-    let again = Conversation::attach(one.client(), conversation.id())
-        .await
-        .unwrap();
-    assert!(!again.events().is_empty());
-
-    let places = [one.state_dir().to_owned(), two.state_dir().to_owned()];
-    for server in [one, two] {
-        let report = server.shutdown(GRACE).await.unwrap();
-        assert!(report.success() && !report.killed, "{report}");
-        assert_eq!(report.signal, Some(15));
-    }
-    assert!(places.iter().all(|place| !place.exists()));
-}
-
-#[tokio::test]
-async fn ten_servers_of_a_template_use_less_memory_than_four_cold_ones() {
+async fn ten_servers_use_less_memory_than_four_cold_ones_and_outlive_their_template() {
     let template = openhands_tests::template().await;
     let home = openhands_tests::home();
     let mut servers = Vec::new();
@@ -163,6 +86,37 @@ async fn ten_servers_of_a_template_use_less_memory_than_four_cold_ones() {
     }
     println!("{all} MiB in all");
     assert!(all <= 1331, "{all} MiB");
+    let server = servers.pop().unwrap();
+    drop(servers);
+    a_killed_template_ends_no_server_and_is_replaced(&template, server).await;
+}
+
+async fn a_killed_template_ends_no_server_and_is_replaced(
+    template: &TemplateServer,
+    server: LocalServer,
+) {
+    let home = openhands_tests::home();
+    let first = template.pid().unwrap();
+    kill(first);
+    eventually("another template", || {
+        template.pid().is_some_and(|pid| pid != first)
+    })
+    .await;
+    let output = server
+        .workspace(server.workspace_dir())
+        .execute("echo well")
+        .await
+        .unwrap();
+    assert_eq!(output.stdout(), "well\n");
+    let second: LocalServer = openhands_tests::server(&home)
+        .template(template)
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(second.startup(), Startup::Forked);
+    for server in [server, second] {
+        assert!(server.shutdown(GRACE).await.unwrap().success());
+    }
 }
 
 async fn owner() {
@@ -240,36 +194,4 @@ async fn a_killed_owner_leaves_no_template_and_no_process_of_an_agent() {
             && !state.exists()
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_killed_template_ends_no_server_and_is_replaced() {
-    let template: TemplateServer = openhands_tests::template().await;
-    let home = openhands_tests::home();
-    let server = openhands_tests::server(&home)
-        .template(&template)
-        .start()
-        .await
-        .unwrap();
-    let first = template.pid().unwrap();
-    kill(first);
-    eventually("another template", || {
-        template.pid().is_some_and(|pid| pid != first)
-    })
-    .await;
-    let output = server
-        .workspace(server.workspace_dir())
-        .execute("echo well")
-        .await
-        .unwrap();
-    assert_eq!(output.stdout(), "well\n");
-    let second: LocalServer = openhands_tests::server(&home)
-        .template(&template)
-        .start()
-        .await
-        .unwrap();
-    assert_eq!(second.startup(), Startup::Forked);
-    for server in [server, second] {
-        assert!(server.shutdown(GRACE).await.unwrap().success());
-    }
 }

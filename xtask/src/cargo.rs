@@ -1,7 +1,7 @@
 //! Runs cargo and other programs of the toolchain, and prints each command.
 
 use std::{
-    env,
+    env, fs,
     io::{self, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -176,7 +176,7 @@ pub(crate) fn machine() -> String {
         .output()
         .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
         .unwrap_or_default();
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
     let load = read("/proc/loadavg");
     let load = load.split(' ').next().unwrap_or_default();
     let info = read("/proc/cpuinfo");
@@ -189,6 +189,17 @@ pub(crate) fn machine() -> String {
         env::consts::OS,
         env::consts::ARCH
     )
+}
+
+/// Returns the processor time of all ended children of this process. Only Linux reports it.
+pub(crate) fn processor_time_of_children() -> Option<Duration> {
+    // Linux counts processor time for programs in these units.
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut ticks = after_name.split_whitespace().skip(13);
+    let (user, system): (u32, u32) = (ticks.next()?.parse().ok()?, ticks.next()?.parse().ok()?);
+    Some(TICK * (user + system))
 }
 
 fn show(command: &Command) -> String {

@@ -1,20 +1,18 @@
 //! Verifies the promise of the testkit: a program's own tests run without Python, in under a
 //! second of processor time.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use crate::{Result, cargo};
 
 const PACKAGE: &str = "agent-with-tests";
 /// The processor time does not depend on other programs, unlike the time on the clock.
 const LIMIT: Duration = Duration::from_secs(1);
-/// Linux counts processor time for programs in these units.
-const TICK: Duration = Duration::from_millis(10);
 
 /// Builds the example's tests, then runs them in an empty environment.
 pub(crate) fn run() -> Result {
     let program = cargo::test_program("program")?;
-    let before = of_children();
+    let before = cargo::processor_time_of_children();
     // Without PATH, HOME and cache, the tests cannot start or find anything.
     let output = std::process::Command::new(&program)
         .env_clear()
@@ -30,7 +28,7 @@ pub(crate) fn run() -> Result {
             String::from_utf8_lossy(&output.stderr),
         ));
     }
-    let (Some(before), Some(after)) = (before, of_children()) else {
+    let (Some(before), Some(after)) = (before, cargo::processor_time_of_children()) else {
         cargo::say(&format!(
             "{PACKAGE}: tested without Python, time not measured"
         ));
@@ -49,13 +47,4 @@ pub(crate) fn run() -> Result {
             "the tests of {PACKAGE} took {took:?} of a processor; the limit is {LIMIT:?}"
         )),
     }
-}
-
-/// Returns the processor time of all ended children of this process. Only Linux reports it.
-fn of_children() -> Option<Duration> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut ticks = after_name.split_whitespace().skip(13);
-    let (user, system): (u32, u32) = (ticks.next()?.parse().ok()?, ticks.next()?.parse().ok()?);
-    Some(TICK * (user + system))
 }

@@ -42,9 +42,9 @@ pub(crate) fn run(options: &Options) -> Result {
         false => containers::usable_engine(),
     };
     let steps = match options.no_e2e {
-        true => vec![UNIT, DOCTESTS, EXAMPLE, BENCHES],
+        true => vec![BUILD, UNIT, DOCTESTS, EXAMPLE, BENCHES],
         false => vec![
-            UNIT, DOCTESTS, EXAMPLE, EXAMPLES, SHARING, ALONE, OPERATIONS, BENCHES,
+            BUILD, UNIT, DOCTESTS, EXAMPLE, EXAMPLES, SHARING, ALONE, OPERATIONS, BENCHES,
         ],
     };
     let mut steps: Vec<Step<'_>> = steps
@@ -56,18 +56,20 @@ pub(crate) fn run(options: &Options) -> Result {
         steps.push(("end to end, servers in containers", Box::new(usual)));
     }
     let result = steps.iter().try_for_each(|(name, step)| {
-        let begun = Instant::now();
+        let (begun, before) = (Instant::now(), processor_time());
         let outcome = step();
-        rows.push((*name, begun.elapsed(), outcome.is_ok()));
+        let processor = processor_time().saturating_sub(before);
+        rows.push((*name, begun.elapsed(), processor, outcome.is_ok()));
         outcome
     });
 
     cargo::say("\nsummary");
-    for (name, time, passed) in rows {
+    for (name, time, processor, passed) in rows {
         let outcome = if passed { "passed" } else { "FAILED" };
         cargo::say(&format!(
-            "  {outcome}  {name} ({:.0} s)",
-            time.as_secs_f64()
+            "  {outcome}  {name} ({:.0} s, processor {:.0} s)",
+            time.as_secs_f64(),
+            processor.as_secs_f64()
         ));
     }
     if options.no_e2e {
@@ -83,12 +85,19 @@ pub(crate) fn run(options: &Options) -> Result {
     result
 }
 
+/// Returns the processor time of the programs that have ended; zero where the system does not
+/// report it.
+fn processor_time() -> Duration {
+    cargo::processor_time_of_children().unwrap_or_default()
+}
+
 /// A step and its name in the summary.
 type Step<'a> = (&'static str, Box<dyn Fn() -> Result + 'a>);
 
 /// A step that needs nothing, and its name in the summary.
 type Constant = (&'static str, fn() -> Result);
 
+const BUILD: Constant = ("build of the tests", || nextest(&["--no-run"]));
 const UNIT: Constant = ("unit, scenario, integration", || {
     let selected = ["-E", "not package(openhands-tests)"];
     // More than CPUs: many of these tests wait most of the time.
@@ -120,7 +129,8 @@ const BENCHES: Constant = ("benches without a server, a smoke run of each", || {
 });
 
 fn nextest(arguments: &[&str]) -> Result {
-    let run = [&["nextest", "run"], &ALL[..], arguments].concat();
+    // Without `--tests`, each example would be built again as a program of its own.
+    let run = [&["nextest", "run", "--tests"], &ALL[..], arguments].concat();
     cargo::run(cargo::cargo(&run)).map(drop)
 }
 

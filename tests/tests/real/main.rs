@@ -10,6 +10,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod admin;
 mod coming_from_python;
 mod command_line;
 mod conformance;
@@ -24,6 +25,7 @@ mod hosted;
 mod in_a_container;
 mod in_a_pod;
 mod network_real;
+mod process;
 mod protocol_config;
 mod testkit_conformance;
 mod transport_real;

@@ -14,7 +14,7 @@ use super::{
 const ROUTES: &str = include_str!("../../../../crates/oh-testkit/src/fake/wire/routes.txt");
 
 /// Routes that need the outside world. Another test compares them with the real server, behind a
-/// stand-in of the outside world: `tests/admin` and the tests of `oh-admin` expect the same.
+/// stand-in of the outside world: `tests/real/admin` and the tests of `oh-admin` expect the same.
 const ELSEWHERE: [&str; 1] = ["POST /api/llm/subscription/openai/device/start"];
 
 fn fits(pattern: &str, seen: &Seen) -> bool {

@@ -1,11 +1,5 @@
 //! The administration of a real server. All scenes share one server, and most run at the same time.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
 mod agents;
 mod doors;
 mod extras;
@@ -14,61 +8,31 @@ mod login;
 mod older;
 mod public;
 mod server;
+mod stage;
 mod vendor;
 
-use std::{sync::Mutex, time::Duration};
+use std::time::Duration;
 
 use openhands::{
     LocalServer,
     admin::Admin,
-    protocol::config::Llm,
     testkit::{Script, ScriptedModel},
 };
 use tokio::join;
 
-/// A value that no log line, error or `Debug` output may contain.
-const CANARY: &str = "canary-of-the-admin";
+use stage::{CANARY, Logged, Stage};
 
-/// A server with what the scenes need.
-struct Stage {
-    admin: Admin,
-    model: ScriptedModel,
-}
-
-impl Stage {
-    /// Returns the scripted model with its key.
-    fn llm(&self) -> Llm {
-        Llm::new(ScriptedModel::MODEL)
-            .base_url(self.model.base_url())
-            .api_key(CANARY)
-            .num_retries(0)
-    }
-}
-
-/// Collects everything that this process logs.
-#[derive(Clone, Default)]
-struct Logged(std::sync::Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Logged {
-    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
+// Single-threaded, so that the subscriber of this thread receives the output of every task.
 #[tokio::test]
 async fn a_real_server_is_administered() {
     let logged = Logged::default();
     let writer = logged.clone();
-    tracing_subscriber::fmt()
+    let logging = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_ansi(false)
         .with_writer(move || writer.clone())
-        .init();
+        .finish();
+    let _logging = tracing::subscriber::set_default(logging);
     let home = openhands_tests::home();
     let extensions = public::Extensions::new(&home);
     let vendor = vendor::Vendor::start(&home).await;
@@ -117,8 +81,7 @@ async fn a_real_server_is_administered() {
 
 /// Checks that the canary is neither in this process's log nor in the server's.
 fn nothing_is_shown(server: &LocalServer, logged: &Logged) {
-    let ours = logged.0.lock().unwrap();
-    let ours = String::from_utf8_lossy(&ours);
+    let ours = logged.text();
     assert!(
         ours.contains("/api/profiles/{name}"),
         "the log has no calls"

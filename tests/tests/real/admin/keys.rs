@@ -12,9 +12,9 @@ use openhands::{
     },
 };
 
-use crate::{CANARY, Stage};
+use super::stage::{CANARY, Stage};
 
-pub(crate) async fn the_catalogues_name_models(stage: &Stage) {
+pub(super) async fn the_catalogues_name_models(stage: &Stage) {
     let models = stage.admin.models();
     let providers = models.providers().await.unwrap();
     assert!(providers.iter().any(|name| name == "anthropic"));
@@ -28,7 +28,7 @@ pub(crate) async fn the_catalogues_name_models(stage: &Stage) {
     assert!(nobody.is_empty());
 }
 
-pub(crate) async fn a_connection_serves_profiles(stage: &Stage) {
+pub(super) async fn a_connection_serves_profiles(stage: &Stage) {
     let (connections, profiles) = (stage.admin.connections(), stage.admin.profiles());
     let made = CreateConnection::new("Team", CANARY).base_url(stage.model.base_url());
     let made = connections.create(made).await.unwrap();
@@ -73,7 +73,7 @@ pub(crate) async fn a_connection_serves_profiles(stage: &Stage) {
     assert_eq!(error.kind(), ErrorKind::Validation, "{error}");
 }
 
-pub(crate) async fn a_profile_lives(stage: &Stage) {
+pub(super) async fn a_profile_lives(stage: &Stage) {
     let profiles = stage.admin.profiles();
     profiles.save("first.one", stage.llm()).await.unwrap();
     profiles
@@ -120,7 +120,7 @@ pub(crate) async fn a_profile_lives(stage: &Stage) {
     assert_eq!(profiles.list().await.unwrap().active_profile, None);
 }
 
-pub(crate) async fn a_model_is_validated(stage: &Stage) {
+pub(super) async fn a_model_is_validated(stage: &Stage) {
     let profiles = stage.admin.profiles();
     let valid = profiles.validate("any", stage.llm()).await.unwrap();
     assert_eq!(valid, Validation::Valid);
@@ -137,7 +137,7 @@ pub(crate) async fn a_model_is_validated(stage: &Stage) {
     assert!(!invalid.is_valid() && !format!("{invalid:?}").contains(CANARY));
 }
 
-pub(crate) async fn values_are_rejected(stage: &Stage) {
+pub(super) async fn values_are_rejected(stage: &Stage) {
     let (connections, profiles) = (stage.admin.connections(), stage.admin.profiles());
     // Rejected by the server.
     for error in [

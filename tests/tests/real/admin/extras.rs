@@ -18,12 +18,12 @@ use openhands::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{CANARY, Stage};
+use super::stage::{CANARY, Stage};
 
 /// The text that the server returns in place of a secret.
 const MASK: &str = "**********";
 
-pub(crate) async fn a_meta_profile_lives(stage: &Stage) {
+pub(super) async fn a_meta_profile_lives(stage: &Stage) {
     let meta = stage.admin.meta_profiles();
     let routes = || {
         MetaProfile::new("classifier").classes([
@@ -92,7 +92,7 @@ pub(crate) async fn a_meta_profile_lives(stage: &Stage) {
     stage.admin.settings().update(cleared).await.unwrap();
 }
 
-pub(crate) async fn workspaces_are_saved(stage: &Stage) {
+pub(super) async fn workspaces_are_saved(stage: &Stage) {
     let saved = stage.admin.workspaces();
     let one = SavedWorkspace::new("1", "One", "/srv/one").parent_path("/srv");
     let two = SavedWorkspace::new("2", "Two \u{e4}", "/srv/two & more");
@@ -121,7 +121,7 @@ pub(crate) async fn workspaces_are_saved(stage: &Stage) {
     assert!(saved.remove("/srv/one").await.unwrap());
 }
 
-pub(crate) async fn a_plugin_lives(stage: &Stage, home: &TempDir) {
+pub(super) async fn a_plugin_lives(stage: &Stage, home: &TempDir) {
     let plugins = stage.admin.plugins();
     let directory = home.path().join("a-plugin");
     let write = |path: &str, text: &str| {
@@ -223,7 +223,7 @@ pub(crate) async fn a_plugin_lives(stage: &Stage, home: &TempDir) {
     }
 }
 
-pub(crate) async fn sub_agents_are_found(stage: &Stage, home: &TempDir) {
+pub(super) async fn sub_agents_are_found(stage: &Stage, home: &TempDir) {
     let project = home.path().join("of-sub-agents");
     let agents = project.join(".agents/agents");
     std::fs::create_dir_all(&agents).unwrap();
@@ -262,7 +262,7 @@ for line in sys.stdin:
         print(json.dumps({'jsonrpc': '2.0', 'id': call['id'], 'result': result}), flush=True)
 ";
 
-pub(crate) async fn an_acp_agent_names_its_models(stage: &Stage, server: &LocalServer) {
+pub(super) async fn an_acp_agent_names_its_models(stage: &Stage, server: &LocalServer) {
     let acp = stage.admin.acp();
     let python = server.environment().python().display().to_string();
     let agent = AcpAgent::new([&*python, "-c", AGENT]).acp_server("custom");

@@ -5,9 +5,12 @@ use openhands::{
     protocol::{calls::profiles::Validation, config::Llm},
 };
 
-use crate::{CANARY, Stage, vendor::Vendor};
+use super::{
+    stage::{CANARY, Stage},
+    vendor::Vendor,
+};
 
-pub(crate) async fn the_server_logs_in(stage: &Stage, vendor: &Vendor) {
+pub(super) async fn the_server_logs_in(stage: &Stage, vendor: &Vendor) {
     let subscription = stage.admin.subscription();
     assert!(!subscription.status().await.unwrap().connected);
     let models = subscription.models().await.unwrap();

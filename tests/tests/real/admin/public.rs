@@ -12,20 +12,20 @@ use openhands::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::Stage;
+use super::stage::Stage;
 
 /// The repository that the server downloads public skills from.
 const PUBLIC: &str = "https://github.com/OpenHands/extensions";
 
 /// The stand-in of the public repository.
-pub(crate) struct Extensions {
+pub(super) struct Extensions {
     directory: PathBuf,
     commit: String,
 }
 
 impl Extensions {
     /// Creates the repository, and makes git in `home` use it in place of the public one.
-    pub(crate) fn new(home: &TempDir) -> Self {
+    pub(super) fn new(home: &TempDir) -> Self {
         let directory = home.path().join("extensions");
         let write = |path: &str, text: &str| {
             let path = directory.join(path);
@@ -79,7 +79,7 @@ impl Extensions {
     }
 }
 
-pub(crate) async fn public_skills_are_found(stage: &Stage, extensions: &Extensions) {
+pub(super) async fn public_skills_are_found(stage: &Stage, extensions: &Extensions) {
     let skills = stage.admin.skills();
     let synced = skills.sync().await.unwrap();
     assert_eq!(synced.status, "success", "{synced:?}");
@@ -142,7 +142,7 @@ pub(crate) async fn public_skills_are_found(stage: &Stage, extensions: &Extensio
     }
 }
 
-pub(crate) async fn public_plugins_are_fetched(stage: &Stage, extensions: &Extensions) {
+pub(super) async fn public_plugins_are_fetched(stage: &Stage, extensions: &Extensions) {
     let plugins = stage.admin.plugins();
     let source = format!("file://{}", extensions.directory.display());
     let fetch = || FetchPlugin::new(&source).repo_path("plugins/helper");
@@ -163,7 +163,7 @@ pub(crate) async fn public_plugins_are_fetched(stage: &Stage, extensions: &Exten
 }
 
 /// Runs last: the repository is gone afterwards.
-pub(crate) async fn a_failed_download_is_reported(stage: &Stage, extensions: &Extensions) {
+pub(super) async fn a_failed_download_is_reported(stage: &Stage, extensions: &Extensions) {
     fs::remove_dir_all(&extensions.directory).unwrap();
     let synced = stage.admin.skills().sync().await.unwrap();
     assert_eq!(synced.status, "error", "{synced:?}");

@@ -16,10 +16,10 @@ use openhands::{
 use secrecy::ExposeSecret as _;
 use serde_json::{Map, json};
 
-use crate::{CANARY, Stage};
+use super::stage::{CANARY, Stage};
 
 /// The scenes that change the model in the settings, one after the other.
-pub(crate) async fn settings_are_read_and_changed(stage: &Stage) {
+pub(super) async fn settings_are_read_and_changed(stage: &Stage) {
     let settings = stage.admin.settings();
     let update = UpdateSettings::new()
         .llm(stage.llm())
@@ -88,7 +88,7 @@ pub(crate) async fn settings_are_read_and_changed(stage: &Stage) {
     assert_eq!(now.active_agent_profile_id, None);
 }
 
-pub(crate) async fn schemas_describe_the_settings(stage: &Stage) {
+pub(super) async fn schemas_describe_the_settings(stage: &Stage) {
     let settings = stage.admin.settings();
     let agent = settings.agent_schema().await.unwrap();
     let fields = agent.sections.iter().flat_map(|section| &section.fields);
@@ -108,7 +108,7 @@ pub(crate) async fn schemas_describe_the_settings(stage: &Stage) {
     assert_eq!(most.value_type, "integer", "{most:?}");
 }
 
-pub(crate) async fn secrets_are_stored(stage: &Stage) {
+pub(super) async fn secrets_are_stored(stage: &Stage) {
     let secrets = stage.admin.secrets();
     let stored = SetSecret::new("ADMIN_TOKEN", CANARY).description("For tests");
     let info = secrets.put(stored).await.unwrap();
@@ -149,7 +149,7 @@ fn echo(server: &LocalServer) -> McpServer {
         .env("TOKEN", CANARY)
 }
 
-pub(crate) async fn mcp_servers_are_stored_and_tested(stage: &Stage, server: &LocalServer) {
+pub(super) async fn mcp_servers_are_stored_and_tested(stage: &Stage, server: &LocalServer) {
     let mcp = stage.admin.mcp();
     let arguments = Map::from_iter([("text".to_owned(), json!("through the test"))]);
     let test = TestServer::new(echo(server))
@@ -259,7 +259,7 @@ config = uvicorn.Config(m.http_app(), log_level='critical')
 asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
 ";
 
-pub(crate) async fn an_mcp_server_is_authorized(stage: &Stage, server: &LocalServer) {
+pub(super) async fn an_mcp_server_is_authorized(stage: &Stage, server: &LocalServer) {
     use tokio::io::{AsyncBufReadExt as _, BufReader};
     let mut guarded = tokio::process::Command::new(server.environment().python())
         .args(["-c", &format!("{}{OAUTH}", openhands_tests::TIDY)])

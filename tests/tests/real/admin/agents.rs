@@ -14,7 +14,7 @@ use openhands::{
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::{CANARY, Stage};
+use super::stage::{CANARY, Stage};
 
 const MODEL: &str = "of-agents";
 
@@ -51,7 +51,7 @@ fn everything() -> AgentProfile {
         .tool_concurrency_limit(2)
 }
 
-pub(crate) async fn an_agent_profile_lives(stage: &Stage) {
+pub(super) async fn an_agent_profile_lives(stage: &Stage) {
     let agents = stage.admin.agent_profiles();
     stage
         .admin
@@ -130,7 +130,7 @@ pub(crate) async fn an_agent_profile_lives(stage: &Stage) {
     agents.delete("default").await.unwrap();
 }
 
-pub(crate) async fn a_report_names_missing_references(stage: &Stage) {
+pub(super) async fn a_report_names_missing_references(stage: &Stage) {
     let agents = stage.admin.agent_profiles();
     let draft = AgentProfile::new("missing").mcp_server_refs(["absent"]);
     let report = agents.materialize_draft("draft", draft).await.unwrap();
@@ -177,7 +177,7 @@ pub(crate) async fn a_report_names_missing_references(stage: &Stage) {
     }
 }
 
-pub(crate) async fn a_conversation_uses_a_profile(
+pub(super) async fn a_conversation_uses_a_profile(
     stage: &Stage,
     server: &LocalServer,
     home: &TempDir,

@@ -8,9 +8,9 @@ use openhands::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::Stage;
+use super::stage::Stage;
 
-pub(crate) async fn a_client_of_openai_runs_an_agent(stage: &Stage) {
+pub(super) async fn a_client_of_openai_runs_an_agent(stage: &Stage) {
     let name = "of-gateway";
     stage
         .admin
@@ -50,7 +50,7 @@ pub(crate) async fn a_client_of_openai_runs_an_agent(stage: &Stage) {
     stage.admin.profiles().delete(name).await.unwrap();
 }
 
-pub(crate) async fn a_browser_loads_a_page(stage: &Stage, server: &LocalServer, home: &TempDir) {
+pub(super) async fn a_browser_loads_a_page(stage: &Stage, server: &LocalServer, home: &TempDir) {
     let directory = home.path().join("of-pages");
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(directory.join("page.html"), "<p>A page.</p>").unwrap();

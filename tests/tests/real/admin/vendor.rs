@@ -12,12 +12,12 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
-use crate::CANARY;
+use super::stage::CANARY;
 
 const HOSTS: &[&str] = &["auth.openai.com", "chatgpt.com"];
 
 /// The parts of the vendor that the server uses.
-pub(crate) struct Vendor {
+pub(super) struct Vendor {
     stand_in: StandIn,
     state: Arc<State>,
 }
@@ -32,7 +32,7 @@ struct State {
 
 impl Vendor {
     /// Starts the stand-in and writes its certificate authority into `home`.
-    pub(crate) async fn start(home: &TempDir) -> Self {
+    pub(super) async fn start(home: &TempDir) -> Self {
         let state = Arc::new(State::default());
         let shared = state.clone();
         let stand_in = StandIn::start(home, HOSTS, move |head| answer(head, &shared)).await;
@@ -40,32 +40,32 @@ impl Vendor {
     }
 
     /// Configures the server to use the stand-in.
-    pub(crate) fn used_by(&self, server: LocalServerBuilder) -> LocalServerBuilder {
+    pub(super) fn used_by(&self, server: LocalServerBuilder) -> LocalServerBuilder {
         self.stand_in.used_by(server)
     }
 
     /// Returns the code that the user enters.
-    pub(crate) fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> &'static str {
         "ABCD-EFGH"
     }
 
     /// Waits until the server has asked whether the user has entered the code.
-    pub(crate) async fn polled(&self) {
+    pub(super) async fn polled(&self) {
         self.state.polled.notified().await;
     }
 
     /// Enters the code, as the user would.
-    pub(crate) fn approve(&self) {
+    pub(super) fn approve(&self) {
         self.state.approved.store(true, Ordering::SeqCst);
     }
 
     /// Rejects each login from now on.
-    pub(crate) fn fail(&self) {
+    pub(super) fn fail(&self) {
         self.state.fails.store(true, Ordering::SeqCst);
     }
 
     /// Returns whether a model was asked with the token of a login.
-    pub(crate) fn model_was_asked(&self) -> bool {
+    pub(super) fn model_was_asked(&self) -> bool {
         self.state.model_asked.load(Ordering::SeqCst)
     }
 }

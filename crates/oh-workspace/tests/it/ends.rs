@@ -286,6 +286,9 @@ async fn pitfall_25_command_lines_are_in_no_log() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .finish();
+    // With one subscriber only, `tracing` decides by the thread that comes first whether a line is
+    // ever logged.
+    let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let _logging = tracing::subscriber::set_default(logging);
     let mock = Mock::new();
     let line = "export A='canary'; canary";

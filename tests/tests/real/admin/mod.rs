@@ -32,6 +32,9 @@ async fn a_real_server_is_administered() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
+    // With one subscriber only, `tracing` decides by the thread that comes first whether a line is
+    // ever logged.
+    let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let _logging = tracing::subscriber::set_default(logging);
     let home = openhands_tests::home();
     let extensions = public::Extensions::new(&home);

@@ -129,7 +129,7 @@ const BENCHES: Constant = ("benches without a server, a smoke run of each", || {
 });
 
 fn nextest(arguments: &[&str]) -> Result {
-    // Without `--tests`, each example would be built again as a program of its own.
+    // Without `--tests`, each example would be built again as a separate program.
     let run = [&["nextest", "run", "--tests"], &ALL[..], arguments].concat();
     cargo::run(cargo::cargo(&run)).map(drop)
 }

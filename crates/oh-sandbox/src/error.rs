@@ -112,6 +112,9 @@ pub enum ErrorKind {
     /// The image or the container has no OpenHands agent server, or has one that works differently.
     /// Correct the name of the image.
     NotAnAgentServer,
+    /// The fleet could not start a server. The message has the reason. Correct the provider of the
+    /// fleet.
+    NoServer,
     /// Not supported: the server's version is too old (use server 1.40 or newer), or this build
     /// cannot connect to the engine in this way. The message has the reason.
     Unsupported,

@@ -17,7 +17,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A [`Sandbox`] is what all kinds of sandboxes have in common.
+//! A [`Sandbox`] is what all kinds of sandboxes have in common. A `Fleet` gives many servers of any
+//! kind to many conversations.
 //!
 //! # How cleanup works
 //!
@@ -31,6 +32,7 @@
 //! # Features
 //!
 //! - `docker` (default): containers of Docker and Podman.
+//! - `fleet` (default, and part of `docker`): fleets of servers, also of local ones.
 //! - `tls`: engines that are reached by TLS.
 //! - `apptainer`: containers of Apptainer, which need neither root nor an engine.
 //! - `kubernetes`: pods of a cluster with `kubernetes-sigs/agent-sandbox`.
@@ -49,6 +51,8 @@ mod apptainer;
 #[cfg(feature = "docker")]
 mod docker;
 mod error;
+#[cfg(feature = "fleet")]
+mod fleet;
 #[cfg(feature = "hosted")]
 mod hosted;
 #[cfg(feature = "kubernetes")]
@@ -77,6 +81,17 @@ pub use docker::{
     },
 };
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "fleet")]
+pub use fleet::{
+    attached::AttachedServers,
+    builder::FleetBuilder,
+    failure::StartError,
+    handle::Fleet,
+    lease::Lease,
+    observe::{FleetEvent, FleetObserver},
+    provider::{Finding, FleetServer, Provider, Starting, provider_fn},
+    stats::FleetStats,
+};
 #[cfg(feature = "hosted")]
 pub use hosted::{
     builder::HostedServerBuilder,

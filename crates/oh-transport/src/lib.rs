@@ -107,6 +107,7 @@ pub mod errors;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;
+mod lease;
 mod liveness;
 mod net;
 mod network;
@@ -130,6 +131,7 @@ pub use call::CallFuture;
 pub use capability::Capability;
 pub use client::Client;
 pub use error::{Error, ErrorKind, Result, ValidationEntry};
+pub use lease::{LeaseError, ServerLease, ServerSource};
 pub use liveness::Liveness;
 pub use network::{Network, NetworkBuilder};
 pub use request_future::RequestFuture;

@@ -235,6 +235,9 @@ pub enum ErrorKind {
     /// The program cancelled the operation: see `BulkHandle::cancel`. A conversation that did not
     /// run can be started again; one whose run continues can be attached to.
     Cancelled,
+    /// A fleet could not start a server. The message has the reason. Correct the provider of the
+    /// fleet.
+    NoServer,
     /// A value could not be encoded as JSON or as a header, or a value inside a body breaks a rule
     /// of the server. Nothing was sent. Correct the value that the message names; `check` of a
     /// configuration names the field.
@@ -295,12 +298,13 @@ wrap!(Process, oh_process:
     NoSpace Io Provision StateInUse PortTaken Stranger Spawn Died NotReady Connect Proxy Tls
     Timeout Interrupted Unauthorized Forbidden NotFound Conflict Validation RateLimited Status
     Server Decode NotAnAgentServer Unsupported);
-#[cfg(feature = "docker")]
+#[cfg(feature = "fleet")]
 wrap!(Sandbox, oh_sandbox:
     InvalidInput NoEngine EngineDenied Engine NoCluster ClusterDenied Cluster Quota Claim NoImage
     PullFailed WrongPlatform NoVolume NoGpu PortTaken NoSpace Spawn Died OutOfMemory NotReady
     Connect Proxy Tls Timeout Interrupted Unauthorized Forbidden NotFound Conflict Validation
-    RateLimited Status Server Decode LoginExpired Io NotAnAgentServer Unsupported);
+    RateLimited Status Server Decode LoginExpired Io NotAnAgentServer NoServer
+    Unsupported);
 #[cfg(feature = "workspace")]
 wrap!(Workspace, oh_workspace:
     InvalidInput NotFound InvalidPath PermissionDenied OutsideWorkspace NoSpace NotStarted
@@ -333,7 +337,7 @@ enum Inner {
     Transport(oh_transport::Error),
     #[cfg(feature = "process")]
     Process(oh_process::Error),
-    #[cfg(feature = "docker")]
+    #[cfg(feature = "fleet")]
     Sandbox(oh_sandbox::Error),
     #[cfg(feature = "workspace")]
     Workspace(oh_workspace::Error),
@@ -357,7 +361,7 @@ macro_rules! each {
             Inner::Transport($error) => $value,
             #[cfg(feature = "process")]
             Inner::Process($error) => $value,
-            #[cfg(feature = "docker")]
+            #[cfg(feature = "fleet")]
             Inner::Sandbox($error) => $value,
             #[cfg(feature = "workspace")]
             Inner::Workspace($error) => $value,

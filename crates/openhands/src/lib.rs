@@ -35,6 +35,7 @@
 //! | Claim a server in a pod | `sandbox::KubernetesServer` (feature `kubernetes`) |
 //! | Start a server in a hosted runtime | `sandbox::HostedServer` (feature `hosted`) |
 //! | Start a server in OpenHands Cloud | `sandbox::CloudServer` (feature `hosted`) |
+//! | Share servers among many conversations | `sandbox::Fleet` (feature `fleet`) |
 //! | Start servers faster | [`process::WarmPool`], [`process::TemplateServer`] |
 //! | Install a server in advance | [`process::Provisioner`] |
 //! | Connect to a server that runs | [`Client::builder`], then [`Workspace::new`](workspace::Workspace::new) |
@@ -90,7 +91,7 @@
 //! | [`protocol`] | always | events, state, agent and model configuration, calls |
 //! | [`transport`] | always | the [`Client`]: HTTP and WebSocket, auth, retry |
 //! | [`process`] | `process` | provision, start, watch and stop a local server |
-//! | `sandbox` | `docker` | start, watch and remove a server in a container |
+//! | `sandbox` | `docker`, `fleet` | start, watch and remove a server in a container; fleets of servers |
 //! | [`workspace`] | `workspace` | commands, files and git on the server |
 //! | [`conversation`] | `conversation` | live events exactly once, mirrored state, run |
 //! | [`control`] | `control` | starts conversations and leaves: no events, no socket |
@@ -100,8 +101,8 @@
 //! | `syntax` | `view` | colours the code and the file edits of a view |
 //! | [`testkit`] | `testkit` | for tests: scripted model, fake server, fault injection |
 //!
-//! `tls` (https and wss) and all other features except `apptainer`, `docker`, `hosted`,
-//! `kubernetes`, `testkit` and `view` are enabled by default.
+//! `tls` (https and wss) and all other features except `apptainer`, `docker`, `fleet`,
+//! `hosted`, `kubernetes`, `testkit` and `view` are enabled by default.
 
 // The README and the guides must compile without warnings, as in a program that denies them.
 #![doc(test(attr(deny(warnings), allow(dead_code, unused_variables))))]
@@ -141,7 +142,7 @@ pub use oh_hooks as hooks;
 #[cfg(feature = "process")]
 #[doc(inline)]
 pub use oh_process as process;
-#[cfg(feature = "docker")]
+#[cfg(feature = "fleet")]
 #[doc(inline)]
 pub use oh_sandbox as sandbox;
 #[cfg(feature = "testkit")]
@@ -232,6 +233,16 @@ struct SupervisionGuide;
 ))]
 #[doc = include_str!("../../../docs/sandboxes.md")]
 struct SandboxesGuide;
+
+// Compiles the examples of the guide to fleets.
+#[cfg(all(
+    doctest,
+    feature = "docker",
+    feature = "process",
+    feature = "conversation"
+))]
+#[doc = include_str!("../../../docs/fleet.md")]
+struct FleetGuide;
 
 // Compiles the examples of the guide to Kubernetes.
 #[cfg(all(doctest, feature = "kubernetes", feature = "conversation"))]

@@ -37,6 +37,7 @@ const ORDERS: &[(&str, &str, &[&[&str]])] = &[
             &["fuzzing", "ws"],
             &["client", "network"],
             &["builder", "call", "workspace"],
+            &["lease"],
         ],
     ),
     (

@@ -107,6 +107,13 @@ pub enum ErrorKind {
     /// A conversation that did not run can be started again; one whose run continues can be
     /// attached to.
     Cancelled,
+    /// The fleet has no server for the task of a batch, and could not start one. The message has
+    /// the reason. Correct it, and run the batch again.
+    NoServer,
+    /// The journal of a batch cannot be read or written, has an invalid line, or is in use by
+    /// another program. The message contains its path. Free some space, correct the path, or wait
+    /// for the other program.
+    Journal,
 }
 
 /// The error of an operation on a conversation. Cheap to clone, because one failure can end many

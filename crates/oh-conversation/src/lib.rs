@@ -73,7 +73,8 @@ mod request;
 
 // In signatures of this crate.
 pub use bulk::{
-    Bulk, BulkCancel, BulkHandle, BulkProgress, BulkResult, BulkRun, BulkStage, InFlight,
+    Bulk, BulkCancel, BulkHandle, BulkProgress, BulkResult, BulkRun, BulkStage, InFlight, TaskEnd,
+    TaskRecord, TaskState, TaskWorkspace,
 };
 #[cfg(feature = "schemars")]
 pub use client_tools::ToolHandler;

@@ -238,6 +238,10 @@ pub enum ErrorKind {
     /// A fleet could not start a server. The message has the reason. Correct the provider of the
     /// fleet.
     NoServer,
+    /// The journal of a batch cannot be read or written, has an invalid line, or is in use by
+    /// another program. The message contains its path. Free some space, correct the path, or wait
+    /// for the other program.
+    Journal,
     /// A value could not be encoded as JSON or as a header, or a value inside a body breaks a rule
     /// of the server. Nothing was sent. Correct the value that the message names; `check` of a
     /// configuration names the field.
@@ -316,7 +320,7 @@ wrap!(Conversation, oh_conversation:
     InvalidInput Unauthorized Gone NotFound UnknownTool NoVision Validation Unsupported Leased
     Ambiguous AgentMismatch PendingConfirmation NothingPending NotFinished Replaced ServerGone
     Closed NoAnswer Conflict RateLimited NotAnAgentServer Connect Proxy Tls Timeout
-    Interrupted Forbidden Server Status Decode Handshake Cancelled);
+    Interrupted Forbidden Server Status Decode Handshake Cancelled NoServer Journal);
 #[cfg(feature = "admin")]
 wrap!(Admin, oh_admin:
     InvalidInput NotFound Conflict Validation Unsupported Unauthorized Forbidden RateLimited

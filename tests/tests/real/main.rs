@@ -18,6 +18,7 @@ mod control;
 mod conversation_generations;
 mod conversation_live;
 mod conversation_operations;
+mod fleet;
 mod hooks_agreement;
 mod hooks_real;
 mod hooks_server;

@@ -34,6 +34,8 @@ pub enum BulkStage {
     Starting,
     /// The server accepts no more runs at the moment; the request will be repeated.
     WaitingForServer,
+    /// The conversation waits for a place on a server of the fleet.
+    WaitingForLease,
     /// The conversation is running.
     Running,
 }
@@ -52,8 +54,8 @@ pub struct InFlight {
     pub conversation: Option<Conversation>,
 }
 
-/// A snapshot of a [`Bulk`](crate::Bulk)'s progress. The three numbers add up to the number of
-/// conversations that were added, unless the stream was dropped.
+/// A snapshot of a [`Bulk`](crate::Bulk)'s progress. The first three numbers add up to the number
+/// of conversations that were added, unless the stream was dropped.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct BulkProgress {
@@ -63,6 +65,9 @@ pub struct BulkProgress {
     pub in_flight: Vec<InFlight>,
     /// The number of conversations with a result.
     pub done: usize,
+    /// The number of tasks that ended in an earlier run of the batch, according to its journal.
+    /// Not counted in the other numbers.
+    pub earlier: usize,
 }
 
 /// Reports the progress of a [`BulkRun`](crate::BulkRun) and cancels it. Cheap to clone; does not
@@ -79,6 +84,8 @@ struct Board {
 
 struct Shared {
     waiting: usize,
+    earlier: usize,
+    spent: f64,
     begun: BTreeMap<usize, Begun>,
 }
 
@@ -89,10 +96,12 @@ struct Begun {
 }
 
 impl BulkHandle {
-    pub(super) fn new(waiting: usize) -> Self {
+    pub(super) fn new(waiting: usize, earlier: usize, spent: f64) -> Self {
         Self(Arc::new(Board {
             shared: Mutex::new(Shared {
                 waiting,
+                earlier,
+                spent,
                 begun: BTreeMap::new(),
             }),
             cancel: watch::Sender::new(None),
@@ -113,7 +122,18 @@ impl BulkHandle {
             waiting: shared.waiting,
             in_flight: in_flight.collect(),
             done: *self.0.freed.borrow(),
+            earlier: shared.earlier,
         }
+    }
+
+    /// Returns the known costs of the tasks in US dollars, including those in the journal from
+    /// earlier runs of the batch.
+    pub fn spent(&self) -> f64 {
+        self.lock().spent
+    }
+
+    pub(super) fn spend(&self, cost: f64) {
+        self.lock().spent += cost;
     }
 
     /// Cancels the batch: no other conversation is started, and those in flight end as specified by
@@ -182,6 +202,14 @@ impl InProgress {
 
     pub(super) fn connected(&self, conversation: &Conversation) {
         self.change(|begun| begun.conversation = Some(conversation.downgrade()));
+    }
+
+    /// Changes the conversation of a task that is repeated.
+    pub(super) fn renamed(&self, id: ConversationId) {
+        self.change(|begun| {
+            begun.id = id;
+            begun.conversation = None;
+        });
     }
 
     /// Reports that there is a result.

@@ -11,7 +11,9 @@ use tokio::{
 };
 
 use super::progress::{BulkCancel, BulkHandle, BulkStage, InProgress};
-use crate::{Conversation, ConversationBuilder, Error, ErrorKind, Result, RunOutcome, run::Budget};
+use crate::{
+    Conversation, ConversationBuilder, Error, ErrorKind, Result, Run, RunOutcome, run::Budget,
+};
 
 /// The first delay before a rejected request is repeated without a finished run of the batch, and
 /// before a run that continues after an interrupt is interrupted again.
@@ -33,10 +35,17 @@ pub struct BulkResult {
     /// Id of the conversation. The conversation may exist even if the start failed.
     pub id: ConversationId,
     /// The conversation, still connected, unless it could not be created or connected. Also set if
-    /// its first message or its run failed.
+    /// its first message or its run failed. Not set for a task: its server may be in use by others,
+    /// see [`Bulk::collect`](crate::Bulk::collect).
     pub conversation: Option<Conversation>,
     /// The outcome of the run, or the error that prevented it.
     pub outcome: Result<RunOutcome>,
+    /// The key of the task, if this is one: see [`Bulk::task`](crate::Bulk::task).
+    pub task: Option<String>,
+    /// Name of the task's server, if it got one.
+    pub server: Option<String>,
+    /// The cost of the task's conversation in US dollars, if it is known.
+    pub cost: Option<f64>,
 }
 
 impl Job {
@@ -67,29 +76,32 @@ impl Job {
             id,
             conversation,
             outcome,
+            task: None,
+            server: None,
+            cost: None,
         }
     }
 }
 
-struct Work {
-    id: ConversationId,
-    timeout: Option<Duration>,
-    budget: Budget,
-    progress: InProgress,
+pub(super) struct Work {
+    pub(super) id: ConversationId,
+    pub(super) timeout: Option<Duration>,
+    pub(super) budget: Budget,
+    pub(super) progress: InProgress,
 }
 
 impl Work {
-    fn handle(&self) -> &BulkHandle {
+    pub(super) fn handle(&self) -> &BulkHandle {
         &self.progress.handle
     }
 
-    fn cancelled(&self, what: &str) -> Error {
+    pub(super) fn cancelled(&self, what: &str) -> Error {
         let what = format!("the batch was cancelled: {what}");
         Error::new(ErrorKind::Cancelled, self.id, what)
     }
 
     /// Returns an error if conversations that have not started to run must not run any more.
-    fn proceed(&self, what: &str) -> Result<()> {
+    pub(super) fn proceed(&self, what: &str) -> Result<()> {
         match self.handle().cancelled() {
             None | Some(BulkCancel::Finish) => Ok(()),
             Some(_) => Err(self.cancelled(what)),
@@ -136,7 +148,17 @@ impl Work {
     }
 
     async fn run(&self, conversation: &Conversation) -> Result<RunOutcome> {
-        let mut run = conversation.run().budgeted(self.budget);
+        let run = conversation.run().budgeted(self.budget);
+        self.wait(conversation, run).await
+    }
+
+    /// Waits for the outcome of a run within the timeout, and interrupts it if the batch is
+    /// cancelled.
+    pub(super) async fn wait(
+        &self,
+        conversation: &Conversation,
+        mut run: Run,
+    ) -> Result<RunOutcome> {
         if let Some(limit) = self.timeout {
             run = run.timeout(limit);
         }
@@ -172,14 +194,14 @@ impl Work {
 }
 
 /// Waits, with a rejected request, until the server has a free slot.
-struct Queue<'a> {
+pub(super) struct Queue<'a> {
     work: &'a Work,
     backoff: Backoff,
     freed: watch::Receiver<usize>,
 }
 
 impl<'a> Queue<'a> {
-    fn new(work: &'a Work) -> Self {
+    pub(super) fn new(work: &'a Work) -> Self {
         Self {
             work,
             backoff: Backoff::new(FIRST, LONGEST),
@@ -189,7 +211,7 @@ impl<'a> Queue<'a> {
 
     /// Waits until a run of this batch has ended since the last wait, until a delay has passed, or
     /// until no more runs may start.
-    async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         self.work.progress.stage(BulkStage::WaitingForServer);
         // Other programs may use the server too: it may have room although no run of this batch
         // ended.
@@ -202,6 +224,6 @@ impl<'a> Queue<'a> {
     }
 }
 
-fn is_full(error: &Error) -> bool {
+pub(super) fn is_full(error: &Error) -> bool {
     error.kind() == ErrorKind::RateLimited
 }

@@ -27,6 +27,8 @@ mod faults;
 #[cfg(test)]
 mod first_tokens;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod forks;
 #[cfg(test)]
 mod handlers;

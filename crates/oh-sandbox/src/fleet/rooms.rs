@@ -150,7 +150,7 @@ impl<S, W> Rooms<S, W> {
 
     /// Removes the servers that are to be stopped, and counts them as being stopped: those without
     /// a lease that get no more, and those that are dead. `all`: also those with leases.
-    pub(super) fn to_stop(&mut self, all: bool) -> Vec<(String, S)> {
+    pub(super) fn take_ended(&mut self, all: bool) -> Vec<(String, S)> {
         let mut stops = Vec::new();
         for room in self.rooms.values_mut() {
             if (all || (room.retired && (room.leases == 0 || room.dead)))
@@ -285,12 +285,12 @@ mod tests {
         assert_eq!(rooms.give(&settings).len(), 2);
         assert_eq!(rooms.retire(1, false).as_deref(), Some("s0"));
         assert_eq!(rooms.retire(1, false), None);
-        assert!(rooms.to_stop(false).is_empty());
+        assert!(rooms.take_ended(false).is_empty());
         rooms.retire(2, true);
-        assert_eq!(rooms.to_stop(false).len(), 1);
+        assert_eq!(rooms.take_ended(false).len(), 1);
         rooms.release(1, &settings);
         rooms.release(2, &settings);
-        assert_eq!(rooms.to_stop(false).len(), 1);
+        assert_eq!(rooms.take_ended(false).len(), 1);
         assert_eq!((rooms.len(), rooms.stopping), (0, 2));
         rooms.request(None, false, 3);
         assert_eq!(rooms.starts(&settings), 0, "both still end");
@@ -311,6 +311,6 @@ mod tests {
         assert_eq!(rooms.give(&settings).len(), 1);
         rooms.release(1, &settings);
         assert!(rooms.give(&settings).is_empty());
-        assert_eq!(rooms.to_stop(false).len(), 1);
+        assert_eq!(rooms.take_ended(false).len(), 1);
     }
 }

@@ -184,7 +184,7 @@ impl Store {
                     Some((answer, place))
                 })
                 .collect();
-            let stops = inner.rooms.to_stop(false);
+            let stops = inner.rooms.take_ended(false);
             while inner.tasks.try_join_next().is_some() {}
             if !inner.closed && !inner.paused {
                 for _ in 0..inner.rooms.starts(&self.settings) {
@@ -452,7 +452,7 @@ impl Store {
         }
         let (left, stops) = {
             let mut inner = self.lock();
-            (inner.rooms.leases(), inner.rooms.to_stop(true))
+            (inner.rooms.leases(), inner.rooms.take_ended(true))
         };
         for (name, server) in stops {
             self.stop(name, server);
@@ -472,7 +472,7 @@ impl Store {
         self.end_requests();
         let stops = {
             let mut inner = self.lock();
-            let stops = inner.rooms.to_stop(true);
+            let stops = inner.rooms.take_ended(true);
             inner.rooms.stopping -= stops.len();
             stops
         };

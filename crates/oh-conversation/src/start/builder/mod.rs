@@ -300,6 +300,12 @@ impl ConversationBuilder {
         Ok((conversation, tokens))
     }
 
+    /// Keeps the first message in the start request, so that both happen or neither does.
+    pub(crate) fn whole(mut self) -> Self {
+        self.plan.holds = false;
+        self
+    }
+
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }

@@ -57,20 +57,21 @@ fn fleet_of(servers: &[FakeServer]) -> Fleet {
     fleet(servers.iter().map(FakeServer::url))
 }
 
-/// Adds tasks whose runs end soon after their server becomes unreachable.
-fn add(mut bulk: Bulk, tasks: usize) -> Bulk {
+/// Creates a batch whose runs end when their server was unreachable for this long.
+fn batch_within(fleet: &Fleet, tasks: usize, unreachable: Duration) -> Bulk {
+    let mut bulk = Bulk::new().on(Arc::new(fleet.clone()));
     for n in 0..tasks {
-        bulk = bulk.task(format!("task-{n}"), format!("Do {n}."), |workspace| {
+        bulk = bulk.task(format!("task-{n}"), format!("Do {n}."), move |workspace| {
             Conversation::builder(workspace, Agent::new(Llm::new("m")))
                 .unchecked_tools()
-                .unreachable_after(Duration::from_secs(1))
+                .unreachable_after(unreachable)
         });
     }
     bulk
 }
 
 fn batch(fleet: &Fleet, tasks: usize) -> Bulk {
-    add(Bulk::new().on(Arc::new(fleet.clone())), tasks)
+    batch_within(fleet, tasks, LONG)
 }
 
 async fn all(bulk: Bulk) -> Vec<BulkResult> {
@@ -178,7 +179,7 @@ async fn a_task_whose_server_dies_is_reported_and_repeated_only_on_request() {
         let held = server(Step::text("Never.").hold(&gate)).await;
         let fleet = fleet([held.url()]);
         let (_directory, path) = journal();
-        let bulk = batch(&fleet, 1)
+        let bulk = batch_within(&fleet, 1, Duration::from_secs(1))
             .repeat_lost(repeats)
             .journal(&path)
             .unwrap();

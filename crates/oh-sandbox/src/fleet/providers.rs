@@ -40,4 +40,4 @@ builder!(crate::ApptainerServerBuilder);
 #[cfg(feature = "kubernetes")]
 builder!(crate::KubernetesServerBuilder);
 #[cfg(feature = "hosted")]
-builder!(crate::HostedServerBuilder);
+builder!(crate::CloudServerBuilder, crate::HostedServerBuilder);

@@ -61,6 +61,7 @@ macro_rules! examples {
 // The slow ones are first.
 examples! {
     own attach "../../../attach.rs" "kept after the crash: true"
+    own cloud "../../../cloud.rs" "length: 10"
     own kubernetes "../../../kubernetes.rs" "The pod works for ada."
     forks warm_pool "../../../warm_pool.rs" "I work for grace."
     own custom_tool "../../../custom_tool.rs" "2 lines, 6 words"

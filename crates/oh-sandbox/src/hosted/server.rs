@@ -27,8 +27,9 @@ use crate::{
 /// with its [`session_id`](crate::HostedServerBuilder::session_id).
 ///
 /// The state of the runtime is requested every 10 s. If the runtime crashes, is evicted or
-/// stopped, the status becomes [`Status::Exited`], and runs that wait for the server end with the
-/// reason. The Runtime API has no stream of logs, so [`logs`](Self::logs) yields nothing.
+/// stopped, the status becomes [`Exited`](crate::Status::Exited), and runs that wait for the server
+/// end with the reason. The Runtime API has no stream of logs, so [`logs`](Self::logs) yields
+/// nothing.
 ///
 /// ```no_run
 /// # async fn run(key: oh_sandbox::secrecy::SecretString) -> Result<(), oh_sandbox::Error> {
@@ -92,8 +93,8 @@ impl HostedServer {
     }
 
     /// Pauses the runtime: its processes end, and its disk is kept. The status is
-    /// [`Status::Paused`] until [`resume`](Self::resume). A run that waits for the server continues
-    /// to wait.
+    /// [`Paused`](crate::Status::Paused) until [`resume`](Self::resume). A run that waits for the
+    /// server continues to wait.
     ///
     /// The server first saves and releases its conversations if you call
     /// `Conversations::of(&client).prepare_pause()` before.

@@ -97,7 +97,11 @@ type Step<'a> = (&'static str, Box<dyn Fn() -> Result + 'a>);
 /// A step that needs nothing, and its name in the summary.
 type Constant = (&'static str, fn() -> Result);
 
-const BUILD: Constant = ("build of the tests", || nextest(&["--no-run"]));
+const BUILD: Constant = ("build of the tests", || {
+    nextest(&["--no-run"])?;
+    // Its tests run it as a program.
+    cargo::example_program("local_agent_server").map(drop)
+});
 const UNIT: Constant = ("unit, scenario, integration", || {
     let selected = ["-E", "not package(openhands-tests)"];
     // More than CPUs: many of these tests wait most of the time.
@@ -129,7 +133,7 @@ const BENCHES: Constant = ("benches without a server, a smoke run of each", || {
 });
 
 fn nextest(arguments: &[&str]) -> Result {
-    // Without `--tests`, each example would be built again as a separate program.
+    // Without `--tests`, each example would be built as a program that no test runs.
     let run = [&["nextest", "run", "--tests"], &ALL[..], arguments].concat();
     cargo::run(cargo::cargo(&run)).map(drop)
 }

@@ -12,6 +12,7 @@ mod errors;
 mod faults;
 mod lease;
 mod load;
+mod manifest;
 mod output;
 mod pausing;
 mod start;

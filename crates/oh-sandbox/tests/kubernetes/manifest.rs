@@ -1,6 +1,6 @@
 //! The manifests in the guides: they refer to each other, and permit what a server of a pod needs.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{fs, time::Duration};
 
 use oh_testkit::kubernetes::FakeCluster;
 use serde_json::Value;
@@ -59,7 +59,7 @@ fn the_objects_refer_to_each_other() {
 }
 
 #[tokio::test]
-async fn the_role_permits_every_request_and_names_no_other_resource() {
+async fn the_role_permits_every_request() {
     let fake = FakeCluster::start().await.unwrap();
     let builder = builder(&fake).await.lease(Duration::from_secs(3));
     let server = builder.start().await.unwrap();
@@ -76,7 +76,6 @@ async fn the_role_permits_every_request_and_names_no_other_resource() {
     let objects = objects();
     let rules = the(&objects, "Role")["rules"].as_array().unwrap();
     let has = |list: &Value, name: &str| list.as_array().unwrap().iter().any(|it| it == name);
-    let mut used = BTreeSet::new();
     for request in fake.request_counts().keys() {
         let (verb, resource) = match request.as_str() {
             // A path that clusters show to everyone.
@@ -89,13 +88,5 @@ async fn the_role_permits_every_request_and_names_no_other_resource() {
         let permits =
             rules.any(|rule| has(&rule["resources"], resource) && has(&rule["verbs"], verb));
         assert!(permits, "no rule permits {request:?}");
-        used.insert(resource.to_owned());
     }
-    let named = rules
-        .iter()
-        .flat_map(|rule| rule["resources"].as_array().unwrap());
-    let named: BTreeSet<_> = named
-        .map(|resource| resource.as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(named, used);
 }

@@ -84,13 +84,4 @@ pub async fn template() -> TemplateServer {
 
 /// Start of every program for the server's Python. One of the server's libraries creates a
 /// directory in /tmp when it is imported, and nothing else removes it.
-pub const TIDY: &str = "\
-import atexit, os
-def _tidy(make=os.mkdir):
-    def mkdir(path, *rest, **named):
-        make(path, *rest, **named)
-        if os.fspath(path).startswith('/tmp/browser-use-downloads-'):
-            atexit.register(os.rmdir, path)
-    os.mkdir = mkdir
-_tidy()
-";
+pub const TIDY: &str = include_str!("tidy.py");

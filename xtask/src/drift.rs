@@ -28,6 +28,8 @@ use compare::{Change, Difference, Fields, Part, Verdict};
 
 /// The page with the report.
 const PAGE: &str = "docs/drift.md";
+/// Removes what the server's packages leave in /tmp when they are imported.
+const TIDY: &str = include_str!("../../tests/src/tidy.py");
 /// Prints the interface of an installed server.
 const FACTS: &str = include_str!("drift/facts.py");
 /// The parts of the interface, in the order of the report.
@@ -108,7 +110,7 @@ fn place() -> Result<PathBuf> {
 /// Returns the interface of the server that is installed for this Python.
 fn facts(python: &Path) -> Result<Facts> {
     let mut command = Command::new(python);
-    command.args(["-I", "-c", FACTS]);
+    command.args(["-I", "-c", &format!("{TIDY}\n{FACTS}")]);
     // The server's packages write to the home directory when they are imported.
     command.env("HOME", place()?);
     command.env("OPENHANDS_SUPPRESS_BANNER", "1");

@@ -27,7 +27,7 @@ pub(crate) struct Options {
 }
 
 /// Number of these tests that run at once. Most of the time they wait for the server.
-const AT_ONCE: &str = "6";
+const AT_ONCE: &str = "10";
 /// Time limit of these tests together.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 

@@ -87,7 +87,7 @@ impl WorkspaceHandle for Plain {
     }
 
     fn working_dir(&self) -> &str {
-        "/work"
+        "/project"
     }
 }
 
@@ -264,7 +264,10 @@ async fn separate_directories_differ() {
     let fleet = Starts::default().fleet().separate_directories().start();
     let one = acquire(&fleet).await.working_dir().to_owned();
     let two = acquire(&fleet).await.working_dir().to_owned();
-    assert!(one.starts_with("/work/lease-") && one != two, "{one} {two}");
+    assert!(
+        one.starts_with("/project/lease-") && one != two,
+        "{one} {two}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

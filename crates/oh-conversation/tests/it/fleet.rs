@@ -48,7 +48,7 @@ fn fleet(urls: impl IntoIterator<Item = String>) -> Fleet {
         .map(|url| Client::builder(url).build().unwrap())
         .collect();
     let size = clients.len();
-    let provider = AttachedServers::new(clients, "/work");
+    let provider = AttachedServers::new(clients, "/project");
     let fleet = Fleet::builder(provider).size(size).starts_at_once(size);
     fleet.separate_directories().start()
 }
@@ -126,7 +126,7 @@ async fn tasks_share_the_servers_of_a_fleet_and_each_runs_once() {
         let sink = sink.clone();
         async move {
             let events = end.conversation.events().len();
-            assert!(end.workspace.working_dir().starts_with("/work/lease-"));
+            assert!(end.workspace.working_dir().starts_with("/project/lease-"));
             sink.lock().unwrap().insert(end.task, events);
         }
     });

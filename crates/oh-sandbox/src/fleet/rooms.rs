@@ -1,4 +1,4 @@
-//! Which server serves which request, and how many servers to start. Contains no I/O.
+//! Chooses the server for each request, and the number of servers to start. Contains no I/O.
 
 use std::collections::{BTreeMap, VecDeque};
 

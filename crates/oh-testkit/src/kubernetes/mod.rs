@@ -4,7 +4,7 @@
 //! A [`FakeCluster`] speaks HTTP as an API server does: objects with versions, watches with
 //! bookmarks and expired versions (410), field selectors, merge patches, conflicts, the status
 //! subresource, the output of pods, and port-forwarding. Its pods are servers that the test gives.
-//! It is not a cluster: it has one namespace, one warm pool, no TLS, no admission and no scheduler.
+//! The fake has one namespace and one warm pool, and neither TLS nor admission nor a scheduler.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {

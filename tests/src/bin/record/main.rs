@@ -21,6 +21,7 @@ use std::{
 };
 
 use openhands::{LocalServer, WorkspaceExt, process::Provisioner, protocol::SessionFrame};
+use openhands_tests::TIDY;
 
 use sockets::{Outcome, drain, session};
 
@@ -95,9 +96,9 @@ async fn main() -> Outcome {
     write_lines(&target.join("session_frames.jsonl"), &few_of_each(frames)?)?;
     write_lines(&target.join("legacy_frames.jsonl"), &few_of_each(legacy)?)?;
 
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/record/models.py");
+    let models = format!("{TIDY}\n{}", include_str!("models.py"));
     let made = Command::new(server.environment().python())
-        .arg(models)
+        .args(["-c", &models])
         .env("OPENHANDS_SUPPRESS_BANNER", "1")
         .env("LITELLM_LOCAL_MODEL_COST_MAP", "True")
         .env("HOME", &home)

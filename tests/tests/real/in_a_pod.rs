@@ -27,8 +27,22 @@ async fn pod() -> Pod {
     Pod::at(address).owning((server, home))
 }
 
+/// Starts a conversation whose agent will run a command.
+async fn runs(server: &KubernetesServer, command: &str) -> (ScriptedModel, Conversation) {
+    let script = Script::new().call("terminal", serde_json::json!({ "command": command }));
+    let model = ScriptedModel::start(script.finish("Done.")).await.unwrap();
+    let llm = Llm::new(ScriptedModel::MODEL)
+        .base_url(model.base_url())
+        .api_key("scripted")
+        .num_retries(1);
+    let agent = Agent::default_preset(llm).cli_mode(true);
+    let conversation = Conversation::builder(server, agent).start().await.unwrap();
+    conversation.send("Go.").await.unwrap();
+    (model, conversation)
+}
+
 #[tokio::test]
-async fn a_conversation_runs_in_a_claimed_pod_and_in_the_pod_after_a_pause() {
+async fn a_conversation_runs_in_a_claimed_pod_and_after_a_pause_and_ends_with_an_eviction() {
     let fake = FakeCluster::builder().pods(pod).start().await.unwrap();
     let place = tempfile::tempdir().unwrap();
     let kubeconfig = place.path().join("config");
@@ -51,16 +65,7 @@ async fn a_conversation_runs_in_a_claimed_pod_and_in_the_pod_after_a_pause() {
         let output = server.execute("echo $TEAM").await.unwrap();
         assert_eq!(output.stdout().trim(), "canary-of-the-team");
 
-        let command = serde_json::json!({"command": "echo from-the-pod"});
-        let script = Script::new().call("terminal", command).finish("Done.");
-        let model = ScriptedModel::start(script).await.unwrap();
-        let llm = Llm::new(ScriptedModel::MODEL)
-            .base_url(model.base_url())
-            .api_key("scripted")
-            .num_retries(1);
-        let agent = Agent::default_preset(llm).cli_mode(true);
-        let conversation = Conversation::builder(&server, agent).start().await.unwrap();
-        conversation.send("Go.").await.unwrap();
+        let (model, conversation) = runs(&server, "echo from-the-pod").await;
         let outcome = conversation.run().await.unwrap();
         assert!(outcome.is_finished(), "{outcome}");
         let events = conversation.events();
@@ -69,6 +74,18 @@ async fn a_conversation_runs_in_a_claimed_pod_and_in_the_pod_after_a_pause() {
         conversation.close().await.unwrap();
         model.verify().unwrap();
     }
+    let (_model, conversation) = runs(&server, "sleep 600").await;
+    let run = conversation.run();
+    let evict = async {
+        let mut events = conversation.subscribe(Cursor::Start);
+        let is_action = |event: &Event| matches!(event.payload(), Payload::Action(_));
+        while !is_action(&events.next().await.unwrap().unwrap()) {}
+        fake.evict(server.id(), "The node was low on resource: memory");
+    };
+    let (outcome, ()) = tokio::join!(run, evict);
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.status(), RunStatus::ServerGone);
+    assert!(outcome.to_string().contains("memory"), "{outcome}");
     server.shutdown(Duration::from_secs(10)).await.unwrap();
     assert!(fake.claims().is_empty());
     assert_eq!(fake.running_pods(), 0);

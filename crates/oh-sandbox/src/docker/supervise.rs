@@ -237,7 +237,7 @@ impl Reporter {
     }
 
     /// Notifies the watchers and the client that the server has ended by itself, and why.
-    #[cfg(feature = "hosted")]
+    #[cfg(any(feature = "hosted", feature = "kubernetes"))]
     pub(crate) fn ended(&self, report: ExitReport, reason: &str) {
         // Not with `set`, which would first notify the client without this reason.
         self.status.send_replace(Status::Exited(report));

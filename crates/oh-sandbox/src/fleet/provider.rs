@@ -25,7 +25,8 @@ pub trait Provider: Send + Sync + 'static {
     fn start(&self) -> Starting;
 
     /// Finds the server with a name that [`FleetServer::name`] returned, perhaps in another
-    /// process. Default: there is none, because servers end with their owner.
+    /// process. Default: there is none, because servers end with their owner. Servers of a list and
+    /// sandboxes of OpenHands Cloud are found.
     fn find(&self, name: &str) -> Finding {
         let _not_found = name;
         Box::pin(async { Ok(None) })

@@ -2,7 +2,11 @@
 
 use oh_process::{LocalServer, LocalServerBuilder, WarmPool};
 
+#[cfg(feature = "hosted")]
+use super::provider::Finding;
 use super::provider::{Provider, Starting, boxed};
+#[cfg(feature = "hosted")]
+use crate::ErrorKind;
 
 /// Implements [`Provider`] for a builder: each start uses a copy.
 macro_rules! builder {
@@ -40,4 +44,24 @@ builder!(crate::ApptainerServerBuilder);
 #[cfg(feature = "kubernetes")]
 builder!(crate::KubernetesServerBuilder);
 #[cfg(feature = "hosted")]
-builder!(crate::CloudServerBuilder, crate::HostedServerBuilder);
+builder!(crate::HostedServerBuilder);
+
+/// A sandbox outlives the program that has started it, and the service returns its key.
+#[cfg(feature = "hosted")]
+impl Provider for crate::CloudServerBuilder {
+    fn start(&self) -> Starting {
+        let builder = self.clone();
+        Box::pin(async move { Ok(boxed(builder.start().await?)) })
+    }
+
+    fn find(&self, name: &str) -> Finding {
+        let builder = self.clone().sandbox_id(name);
+        Box::pin(async move {
+            match builder.start().await {
+                Ok(server) => Ok(Some(boxed(server))),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
+    }
+}

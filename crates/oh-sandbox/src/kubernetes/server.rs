@@ -416,8 +416,9 @@ async fn watch(
 ) {
     let ended = ended(&mut changes).await;
     warn!(reason = %ended, "the sandbox has ended");
+    let reason = ended.to_string();
     let _first = failure.set(ended);
-    reporter.set(Status::Exited(ExitReport::of_container(None, false)));
+    reporter.ended(ExitReport::of_container(None, false), &reason);
     output.abort();
     logs.close();
 }
